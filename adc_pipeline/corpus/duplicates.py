@@ -16,21 +16,27 @@ from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys
 from adc_pipeline.corpus.tables import READ, SET_ASIDE, create_read_rows
 
 # Of several rows with one key the last recording stays, and among equals one that does not depend on the order in which
-# they were read. A row that equals another in every field is no other recording.
-REASONS = IDENTICAL, REPEATED = "identical_row", "duplicate_id"
+# they were read. A row that equals another in every field is no other recording. One that has the place and the time of
+# a later recording is the same utterance, recorded earlier.
+REASONS = IDENTICAL, EARLIER, REPEATED = "identical_row", "earlier_recording", "duplicate_id"
 DUPLICATES = f"""
-SELECT position, CASE WHEN same > 1 THEN '{IDENTICAL}' ELSE '{REPEATED}' END AS reason FROM (
+SELECT position, CASE WHEN same > 1 THEN '{IDENTICAL}' WHEN is_earlier THEN '{EARLIER}' ELSE '{REPEATED}' END AS reason
+FROM (
     SELECT position, row_number() OVER (
-        PARTITION BY key ORDER BY conversation_id IS NULL, recorded_at DESC NULLS LAST, timestamp, score DESC,
-            conversation_id, reply_to, speaker, text, title, distinguished, stickied, score_hidden, position
-    ) AS copy, row_number() OVER (
         PARTITION BY key, conversation_id, recorded_at, timestamp, score, reply_to, speaker, text, title, distinguished,
             stickied, score_hidden, parent_kind ORDER BY position
-    ) AS same
+    ) AS same, row_number() OVER ordered AS copy, recorded_at < first_value(recorded_at) OVER ordered
+        AND conversation_id IS NOT DISTINCT FROM first_value(conversation_id) OVER ordered
+        AND reply_to IS NOT DISTINCT FROM first_value(reply_to) OVER ordered
+        AND timestamp IS NOT DISTINCT FROM first_value(timestamp) OVER ordered AS is_earlier
     FROM (SELECT *, {{key}} AS key FROM read_rows WHERE {{is_utterance}}) AS rows SEMI JOIN (
         SELECT key FROM (SELECT {{key}} AS key FROM read_rows WHERE {{is_utterance}}) AS keys {{only}}
         WHERE {{in_bucket}} GROUP BY key HAVING count(*) > 1
     ) AS repeated USING (key)
+    WINDOW ordered AS (
+        PARTITION BY key ORDER BY conversation_id IS NULL, recorded_at DESC NULLS LAST, timestamp, score DESC,
+            conversation_id, reply_to, speaker, text, title, distinguished, stickied, score_hidden, position
+    )
 ) WHERE copy > 1 ORDER BY position
 """  # noqa: S608
 

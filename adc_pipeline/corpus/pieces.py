@@ -4,7 +4,7 @@ What a part holds is counted a second time by other means than DuckDB, while Duc
 """
 
 import shutil
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from adc_pipeline.core.columns import row_count
 from adc_pipeline.core.engine import Engine
 from adc_pipeline.core.errors import PipelineError, is_disk_full
 from adc_pipeline.core.shards import shard_sql
-from adc_pipeline.corpus import fields
 from adc_pipeline.corpus.opening.recorded_files import UTTERANCES
 from adc_pipeline.corpus.opening.unfit import in_other_encoding
+from adc_pipeline.corpus.part_rows import read_parts
 from adc_pipeline.corpus.parts import Part
-from adc_pipeline.corpus.readers import convokit, dumps, lines, mended_json, tables
+from adc_pipeline.corpus.readers import convokit, lines, mended_json
 from adc_pipeline.corpus.readers.carried import carried, quoted
 from adc_pipeline.corpus.readers.inner_replies import lost_records
 from adc_pipeline.corpus.readers.rows import COLUMNS, Rows
@@ -125,7 +125,7 @@ class PieceWriter:
         selected = selected if shards == 1 else sharded
         part, scratch = batch[0], self.piece.with_name("scratch")
         name = convokit.corpus_name(part.path, part.name) if part.what.kind == "convokit" else part.name
-        for rows in read_parts(batch, self.source, self.connection, scratch, self.engine, repair):
+        for rows in read_parts(batch, self.source.columns, self.connection, scratch, self.engine.report, repair):
             query = FINISHED_ROWS.format(selected=selected, rows=rows.sql)
             quick = FINISHED_ROWS.format(selected=selected, rows=rows.quick) if rows.quick else ""
             parameters = {**rows.parameters, "source": name, "namespace": namespace}
@@ -209,41 +209,6 @@ def is_no_fault_of_a_file(error: Exception) -> bool:
     # Arrow raises OSError, without a number, for damaged data.
     refused = isinstance(error, OSError) and error.errno is not None
     return refused or is_disk_full(error) or isinstance(error, duckdb.OutOfMemoryException)
-
-
-def read_parts(
-    batch: Sequence[Part],
-    source: CorpusSettings,
-    connection: "DuckDBPyConnection",
-    scratch: Path,
-    engine: Engine,
-    repair: bool,
-) -> Generator[Rows, None, None]:
-    """Yield the rows of some parts; with `repair`, in a slower way that accepts rows which DuckDB cannot read."""
-    part = batch[0]
-    if len(batch) > 1:
-        paths, names = [part.path for part in batch], [part.name for part in batch]
-        if part.what.kind == "convokit":
-            yield from convokit.rows_of_folders(paths, names, scratch)
-        elif part.what.kind == "table" and part.what.container in ("csv", "parquet"):
-            yield from tables.rows_of_files(paths, names, source.columns, connection, scratch)
-        elif part.what.kind in ("table", "layout") or part.what.container in ("parquet", "arrow"):
-            what = part.what
-            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, paths, names)
-        else:
-            yield from dumps.rows_of_files(paths, names, connection, scratch)
-        return
-    match part.what.kind, part.what.container:
-        case "convokit", _:
-            yield from convokit.rows(part.path, connection, scratch, engine.report, repair, carried(source.columns))
-        case "submissions" | "comments", "lines":
-            others = carried(source.columns)
-            yield from dumps.rows(part.path, connection, scratch, engine.report, repair, others)
-        case "table", "csv" | "parquet":
-            yield from tables.rows(part.path, source.columns, connection, scratch, engine.report, repair)
-        case _:
-            what = part.what
-            yield from fields.rows(part.path, what, source.columns, connection, scratch, engine.report, repair=repair)
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from adc_pipeline.corpus import kept_rows
 from adc_pipeline.corpus.missing_texts import create_text_macros
 from adc_pipeline.corpus.namespaces import join_sites, part_namespaces
 from adc_pipeline.corpus.opening.recorded_files import unchanged_while_read
+from adc_pipeline.corpus.part_rows import read_parts
 from adc_pipeline.corpus.parts import Part, list_parts
-from adc_pipeline.corpus.pieces import PARQUET_OPTIONS, PieceWriter, is_no_fault_of_a_file, read_parts
+from adc_pipeline.corpus.pieces import PARQUET_OPTIONS, PieceWriter, is_no_fault_of_a_file
 from adc_pipeline.corpus.privacy.personal_data import replace_personal_data
 from adc_pipeline.corpus.privacy.removals import Removals, remove_rows
 from adc_pipeline.corpus.readers.carried import carried
@@ -188,7 +189,7 @@ def finds_root(
         return part.what.layout is None or part.what.has_roots
     nothing = stands_for_nothing("reply_to")
     try:
-        with closing(read_parts([part], source, connection, scratch, engine, repair=True)) as pieces:
+        with closing(read_parts([part], source.columns, connection, scratch, engine.report, repair=True)) as pieces:
             return any(
                 connection.execute(FIND_ROOT.format(rows=rows.sql, nothing=nothing), rows.parameters).fetchall()
                 for rows in pieces

@@ -24,8 +24,8 @@ from adc_pipeline.corpus.opening.recorded_files import STACK_EXCHANGE_FILES, rec
 from adc_pipeline.corpus.opening.remote import RemoteFile, is_remote, remote_file
 from adc_pipeline.corpus.opening.unfit import unfit
 from adc_pipeline.corpus.parts import NewPart, left_out_lines, write_parts
-from adc_pipeline.corpus.readers.carried import carried, own
-from adc_pipeline.corpus.recognition.file_fields import NEEDED, known_fields, later_keys
+from adc_pipeline.corpus.readers.carried import NEEDED, carried, own
+from adc_pipeline.corpus.recognition.file_fields import known_fields, later_keys
 from adc_pipeline.corpus.recognition.formats import Recognised, identity, remember
 from adc_pipeline.corpus.settings import CorpusSettings
 

@@ -28,7 +28,7 @@ from adc_pipeline.core.shards import (
     work_folder,
 )
 from adc_pipeline.corpus.changes import BEFORE, Changes, Difference, find_changes, moved, update_tree, write_changed_ids
-from adc_pipeline.corpus.duplicates import write_candidates, write_duplicates
+from adc_pipeline.corpus.duplicates import EARLIER, IDENTICAL, write_candidates, write_duplicates
 from adc_pipeline.corpus.kept_rows import record_trees
 from adc_pipeline.corpus.keys import IS_UTTERANCE, Keys, read_keys
 from adc_pipeline.corpus.parts import plain_bytes
@@ -90,8 +90,8 @@ SELECT namespace, min(timestamp), max(timestamp) FROM read_rows WHERE timestamp 
 """
 
 # Rows of these reasons are no fault of the corpus, so they do not count towards the setting `max_set_aside`: copies,
-# what is no utterance, and replies whose root lies outside an excerpt.
-HARMLESS = ("identical_row", "not_an_utterance", "root_outside")
+# earlier recordings, what is no utterance, and replies whose root lies outside an excerpt.
+HARMLESS = (IDENTICAL, EARLIER, "not_an_utterance", "root_outside")
 # Where less than this share of them takes part, replies whose root lies outside are no edge of an excerpt: the roots
 # are missing, or read as something else.
 LEAST_OF_EXCERPT = 0.1

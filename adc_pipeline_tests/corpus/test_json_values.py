@@ -84,6 +84,9 @@ def test_a_text_that_is_no_utf_8_is_not_mended_in_what_is_written_anew(
     ("content", "sentence"),
     [
         (json.dumps(RECORDS)[:-30], "ends in the middle"),
+        (json.dumps(RECORDS)[:-30] + "\\", "ends in the middle"),
+        (json.dumps(RECORDS).replace("}, {", "}, {,", 1), "no JSON where its record 2 should be"),
+        (json.dumps([*RECORDS, *RECORDS]).replace("}, {", "}, x {", 5), "no JSON where its record 2 should be"),
         ("[1, 2, 3]", "begins a JSON array, and none"),
         ("[]", "begins a JSON array, and none"),
     ],

@@ -707,7 +707,7 @@ def test_of_two_recordings_in_a_table_the_later_stays_whatever_its_time_is_calle
     rows = [root, reply | {"score": 9, "retrieved_utc": 14}, reply | {"score": 4, "Retrieved_On": 15}]
     write(folder / "utterances", [row | {each: row.get(each) for each in rows[1] | rows[2]} for row in rows])
     counts = counts_of(folder)
-    assert (counts["set_aside"], counts["set_aside.duplicate_id"]) == (1, 1)
+    assert (counts["set_aside"], counts["set_aside.earlier_recording"]) == (1, 1)
     found = read_utterances(folder.with_name("made") / "out", "score, recorded_at", "id = 'a'")
     assert found == [(4, 15)]
 

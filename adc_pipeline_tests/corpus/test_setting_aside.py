@@ -6,6 +6,8 @@ in one shard and in three. 25 s of CPU.
 
 import hashlib
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.settings import UtteranceSettings
-from adc_pipeline.corpus.utterances import correction, write_utterances
+from adc_pipeline.corpus.utterances import correction, refuse_too_many_set_aside, write_utterances
 from adc_pipeline_tests import trees
 from adc_pipeline_tests.stages import read as tables
 from adc_pipeline_tests.stages import read_utterances, utterance_records
@@ -130,8 +132,28 @@ def test_of_two_recordings_the_later_stays_and_equal_rows_count_apart(tmp_path: 
     for number, rows in enumerate([[early, late, late, unknown], [late, unknown, early, late]]):
         counts, _, aside = read(tmp_path / str(number), SOUND + rows)
         assert read_utterances(tmp_path / str(number) / "out", "score", "id = 'x'") == [(-7,)]
-        assert (counts["set_aside.duplicate_id"], counts["set_aside.identical_row"]) == (2, 1)
-        assert aside[3 + rows.index(early)] == ("duplicate_id", None)
+        assert (counts["set_aside.duplicate_id"], counts["set_aside.identical_row"]) == (1, 1)
+        assert aside[3 + rows.index(early)] == ("earlier_recording", None)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({}, "earlier_recording"),
+        ({"text": "edited", "speaker": "gone"}, "earlier_recording"),
+        ({"reply_to": "r"}, "duplicate_id"),
+        ({"timestamp": 7}, "duplicate_id"),
+    ],
+)
+def test_an_earlier_recording_has_the_place_and_the_time_of_the_later(
+    tmp_path: Path, other: dict[str, Any], reason: str
+) -> None:
+    late = Row("x", "r", "a", "ann", "text", 0, {"score": 1, "retrieved_on": 9000})
+    early = replace(late, meta={"score": 5, "retrieved_on": 7200}, **other)
+    counts, _, aside = read(tmp_path, [*SOUND, early, late])
+    assert aside == {3: (reason, None)}
+    with nullcontext() if reason == "earlier_recording" else pytest.raises(PipelineError, match="1 duplicate_id"):
+        refuse_too_many_set_aside(counts, 0)
 
 
 def test_lines_that_hold_no_utterance_are_set_aside(tmp_path: Path) -> None:

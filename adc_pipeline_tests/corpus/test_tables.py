@@ -19,6 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.corpus.opening.first_bytes import is_parquet
+from adc_pipeline.corpus.part_rows import read_parts
+from adc_pipeline.corpus.parts import Part
 from adc_pipeline.corpus.readers import convokit, delimited, dialects, dumps, tables
 from adc_pipeline.corpus.readers.rows import COLUMNS
 from adc_pipeline.corpus.readers.values import create_macros
@@ -36,7 +39,8 @@ def read(
     report = (reports if reports is not None else []).append
     with duckdb.connect() as connection:
         create_macros(connection)
-        for rows in tables.rows(path, columns or {}, connection, path.parent / "scratch", report, repair):
+        part = Part(path, Recognised("table", "parquet" if is_parquet(path) else "csv"), path.name)
+        for rows in read_parts([part], columns or {}, connection, path.parent / "scratch", report, repair):
             result = connection.execute(rows.sql, rows.parameters)
             assert [(column[0], str(column[1])) for column in result.description] == list(COLUMNS.items())
             found += result.fetchall()
@@ -439,7 +443,7 @@ def test_kinds_are_those_of_the_references(tmp_path: Path) -> None:
     assert (row["kind"], row["parent_kind"], row["time_unreadable"]) == (None, "t3_", True)
 
 
-def test_one_text_that_is_no_utf_8_spoils_its_row_only(tmp_path: Path) -> None:
+def test_one_text_that_is_no_utf_8_gets_u_fffd(tmp_path: Path) -> None:
     texts = pa.array([b"sound", b"caf\xe9", b"caf\xc3\xa9"]).view(pa.string())
     columns = {name: pa.array(["1", "2", "3"]) for name in tables.NEEDED} | {"text": texts, "stickied": [True] * 3}
     path = tmp_path / "table"
@@ -447,8 +451,7 @@ def test_one_text_that_is_no_utf_8_spoils_its_row_only(tmp_path: Path) -> None:
     with pytest.raises(duckdb.Error, match="UTF"):
         read(path)
     rows = read(path, repair=True)
-    assert [(row["id"], row["text"]) for row in rows] == [("1", "sound"), (None, None), ("3", "café")]
-    assert rows[1] == EMPTY
+    assert [(row["id"], row["text"]) for row in rows] == [("1", "sound"), ("2", "caf\ufffd"), ("3", "café")]
 
 
 @pytest.mark.parametrize("other", ["Score", "score"])
@@ -611,6 +614,16 @@ def test_a_header_whose_first_column_has_no_name_is_no_remark(tmp_path: Path) ->
     path = tmp_path / "some.csv"
     path.write_text(";" + HEADER.replace(",", ";") + "0;a;a;;hi;1;5;ann\n")
     assert [row["text"] for row in read(path)] == ["hi"]
+
+
+@pytest.mark.parametrize("names", [("", ""), ('"1" ', '"2" '), ('"17" ', '"4" ')], ids=["none", "counted", "of a part"])
+def test_a_table_of_r_is_separated_by_spaces(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = tmp_path / "some.txt"
+    header = " ".join(f'"{name}"' for name in HEADER.strip().split(","))
+    rows = [r'"a" "a" NA "so \"good\", it is" 1 5 "ann"', '"b" "a" "a" "in two\nlines" -2 6 "bob"']
+    path.write_text("\n".join([header, *map("".join, zip(names, rows, strict=True))]) + "\n")
+    found = [tuple(row[name] for name in ("id", "reply_to", "text", "score", "speaker")) for row in read(path)]
+    assert found == [("a", None, 'so "good", it is', 1, "ann"), ("b", "a", "in two\nlines", -2, "bob")]
 
 
 def test_a_table_of_a_database_has_backslashes_before_what_a_text_may_not_hold(tmp_path: Path) -> None:

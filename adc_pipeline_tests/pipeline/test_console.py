@@ -125,5 +125,7 @@ def test_an_event_that_dagsters_database_does_not_take_is_told_in_a_sentence() -
         raise sqlite3.OperationalError("disk I/O error")
     except sqlite3.Error:
         error = serializable_error_info_from_exc_info(sys.exc_info())
-    event: Any = SimpleNamespace(is_step_failure=True, step_failure_data=SimpleNamespace(user_failure_data=None, error=error))
+    event: Any = SimpleNamespace(
+        is_step_failure=True, step_failure_data=SimpleNamespace(user_failure_data=None, error=error)
+    )
     assert reason(event).startswith("A database of Dagster cannot be used (disk I/O error): check the disk and ")

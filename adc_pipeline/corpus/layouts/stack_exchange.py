@@ -44,7 +44,7 @@ STACK_EXCHANGE_COMMENTS = Layout(
     ("Id", "PostId", "Score", "Text"),
     {
         "id": "{Id:id}",
-        # Not in the file: `corpus.fields` adds the question that the post belongs to.
+        # Not in the file: `corpus.part_rows` adds the question that the post belongs to.
         "conversation_id": "{QuestionId:id}",
         "reply_to": "{PostId:parent}",
         "speaker": "coalesce('user' || {UserId:id}, {UserDisplayName})",

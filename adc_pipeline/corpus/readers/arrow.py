@@ -33,6 +33,18 @@ def read_schema(path: Path, container: str) -> "pa.Schema":
         raise incomplete(path, "Parquet" if container == "parquet" else "Arrow") from error
 
 
+def schema_names(schema: "pa.Schema") -> list[str]:
+    """Return the columns of a schema, and the members of those that are structures as `column.member`."""
+    import pyarrow as pa
+
+    def inner(name: str, kind: "pa.DataType") -> Iterator[str]:
+        for each in kind if pa.types.is_struct(kind) else ():
+            yield f"{name}.{each.name}"
+            yield from inner(f"{name}.{each.name}", each.type)
+
+    return [*schema.names, *(name for field in schema for name in inner(field.name, field.type))]
+
+
 @contextmanager
 def open_arrow(path: Path) -> "Iterator[pa.RecordBatchReader]":
     """Yield a reader of the record batches of an Arrow file or stream; memory holds one batch."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # What readers conclude, and no table has.
 CONCLUDED = ("kind", "parent_kind", "time_unreadable")
 MAPPED = tuple(name for name in COLUMNS if name not in CONCLUDED)
+# Without one of these a table holds no ranked conversations.
+NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 # The column of an utterance that names its accepted reply.
 ACCEPTED_REPLY = "accepted_reply"
 

@@ -6,7 +6,8 @@ r"""How a delimited text file is written: the sign between its cells, its quotes
   a record.
 - Lines of fewer than five cells before the header are titles, as in sheets, since a table of utterances has five
   columns.
-- Where the cells of the header are in apostrophes, these quote.
+- Where the cells of the header are in apostrophes, these quote. Where spaces separate five of them in quotes or more,
+  as R's `write.table` writes them, these separate all cells.
 """
 
 import csv
@@ -34,6 +35,8 @@ IN_APOSTROPHES = re.compile(r"\s*'[^']*'\s*")
 RULE = re.compile(r"[\s|+:=-]*---[\s|+:=-]*")
 # The name of a column below a title.
 COLUMN = re.compile(r"[^\W\d][\w .()/:-]{0,39}")
+# The header of R's `write.table`, which separates by spaces.
+QUOTED_NAMES = re.compile(rf'"[^"]*"(?: "[^"]*"){{{LEAST_SEPARATORS},}}')
 # Excel's first line, which names the separator, before the header.
 NAMED_SEPARATOR = re.compile(r'"?sep=([^\w"\'\r\n])"?\s*')
 # Lines behind the header that tell whether each ends with a separator.
@@ -122,7 +125,8 @@ def read_dialect(path: Path) -> Dialect:
         first = list(islice(text_lines(file, path), HEADER_WITHIN))
     before, header, separator = find_header(first)
     following = [line for line in first[before + 1 :] if line.strip()][:LINES_LOOKED_AT]
-    written = Dialect([], separator or ",", before=before, quoted_header='"' in header)
+    # R's `write.table` writes \\" for a quote.
+    written = Dialect([], separator or ",", before=before, quoted_header='"' in header, escaped=separator == " ")
     written = replace(written, spaced=header.count(written.separator) == header.count(f"{written.separator} ") > 0)
     if all(IN_APOSTROPHES.fullmatch(cell) for cell in header.split(written.separator)):
         written = replace(written, quote="'", quoted_header=True)
@@ -223,7 +227,9 @@ def fitted(cells: list[str], lines: list[str], dialect: Dialect) -> list[str]:
         return cells[:width]
     if not any(cell for record in records for cell in record[len(cells) :]):
         return cells + [""] * (width - len(cells))
-    numbered = [record[0] for record in records] == [str(number + 1) for number in range(len(records))]
+    numbered = all(record[0].isdecimal() for record in records) and len({record[0] for record in records}) == len(
+        records
+    )
     if width == len(cells) + 1 and numbered and dialect.quoted_header and lines[0].startswith(dialect.quote):
         return ["", *cells]
     return cells
@@ -235,6 +241,8 @@ def separator_of(header: str, behind: Sequence[str]) -> str | None:
     header = header.strip(" \n\r").partition("\r")[0]
     if "\0" in header:
         return None
+    if QUOTED_NAMES.fullmatch(header):
+        return " "
     if several := several_signs(header, behind):
         return several
     most = "\t" if "\t" in header else max(SEPARATORS, key=header.count)

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.opening.packings import BLOCK, blocks, cut_off
-from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE
+from adc_pipeline.corpus.readers.lines import LINE, UNREADABLE_LINE, is_begun
 
 # The most characters of a JSON value beyond `LINE` whose end is looked for.
 OVERLONG = 8 * LINE
@@ -105,12 +106,13 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
     With `key`, each of these is an answer of an interface, and the records are those that it holds under this key, or
     under another one of `ENVELOPES` where it has none under this.
     Memory holds a block and one value. What is no JSON is `UNREADABLE_LINE`, up to the end of its line. Raise
-    PipelineError for a file that ends in the middle of a value, an array or an answer.
+    PipelineError for a file that ends in the middle of a value, an array or an answer, and for one of a single line
+    that is no JSON from one of its records on.
     """
     decode = json.JSONDecoder(strict=False).raw_decode
     unpack = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     unpacked = blocks(file, path)
-    text, place, ended, depth, sound, where = "", 0, False, 0, True, "outside"
+    text, place, ended, depth, sound, where, number = "", 0, False, 0, True, "outside", 0
     while True:
         skipped = (INSIDE if where == "inside" else BETWEEN).match(text, place)
         place = skipped.end()  # type: ignore[union-attr]
@@ -134,6 +136,7 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
                 values = apart(value, inside) if isinstance(inside, list) else ["null"]
             else:
                 values = [] if where == "behind" else [on_one_line(value, found)]
+            number += len(values)
             for value in values:
                 line = value.encode("utf-8", "surrogateescape") + b"\n"
                 yield line if len(line) <= LINE else UNREADABLE_LINE
@@ -147,12 +150,17 @@ def objects(file: BinaryIO, path: Path, key: str = "") -> Iterator[bytes]:
                 more.append(unpack.decode(block, ended))
                 wanted -= len(block)
             text, place = text[place:] + "".join(more), 0
-        elif ended and (
-            (where != "outside" or depth > 0) and sound if place == len(text) else "\n" not in text[place:].rstrip()
-        ):
-            raise cut_off(path)
         elif place == len(text):
+            if sound and (where != "outside" or depth > 0):
+                raise cut_off(path)
             return
+        elif ended and "\n" not in text[place:].rstrip() and (not sound or is_begun(text[place:])):
+            raise cut_off(path)
+        elif ended and "\n" not in text[place:].rstrip() and "{" in text[place + 1 :]:
+            raise PipelineError(
+                f"{path.resolve()}, which the setting corpus names, holds what is no JSON where its record {number + 1}"
+                " should be, and other records behind it on the same line: correct it, or write one record a line."
+            )
         else:
             yield UNREADABLE_LINE
             sound = False

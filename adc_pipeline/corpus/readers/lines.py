@@ -1,6 +1,7 @@
 """Whole lines of a file, and how many there are; what every reader of JSON lines needs."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -49,15 +50,30 @@ def check_end(path: Path) -> None:
 
 
 def refuse_cut_off(last: bytes, path: Path) -> None:
-    """Raise PipelineError for a last line that has no newline and is no whole JSON either."""
-    if not last.strip(b" \t\r"):
-        return
+    """Raise PipelineError for a last line that has no newline and is only the beginning of JSON."""
+    if last.strip(b" \t\r") and is_begun(last.decode(errors="replace")):
+        raise cut_off(path)
+
+
+# What may be the beginning of a number, a word or an escape of JSON.
+BEGUN = re.compile(r"[\w.+-]*|\\?u?[0-9a-fA-F]*")
+
+
+def is_begun(text: str) -> bool:
+    """Return whether a text is the beginning of a JSON object, array or text, and not at fault before its end."""
+    text = text.strip()
+    if not text.startswith(("{", "[", '"')):
+        return False
     try:
-        json.loads(last.decode(errors="replace"))
-    except RecursionError:
-        return
-    except ValueError as error:
-        raise cut_off(path) from error
+        json.loads(text, strict=False)
+    except json.JSONDecodeError as error:
+        rest = text[error.pos :]
+        if error.msg == "Extra data":
+            return is_begun(rest)
+        return error.msg.startswith("Unterminated string") or BEGUN.fullmatch(rest) is not None
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def count_lines(path: Path) -> int:

@@ -1,32 +1,23 @@
-"""Read a table with one row an utterance, as Parquet or CSV; the setting `columns` maps its column names.
+"""The columns of a table with one row an utterance as ours; the setting `columns` maps their names.
 
-DuckDB reads Parquet in place. A CSV file is first read record by record (`readers.delimited`). A row that cannot be
-read is not dropped: it is null in every column, so that the stage counts it as malformed.
+A row that cannot be read is not dropped: it is null in every column, so that the stage counts it as malformed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adc_pipeline.core.engine import Report, no_report
 from adc_pipeline.core.errors import PipelineError, did_you_mean
 from adc_pipeline.corpus.opening.first_bytes import is_parquet
-from adc_pipeline.corpus.readers.arrow import read_schema
-from adc_pipeline.corpus.readers.carried import MAPPED, carried, place_of, spelled
-from adc_pipeline.corpus.readers.cells import without_empty
-from adc_pipeline.corpus.readers.delimited import Counted, write_records
+from adc_pipeline.corpus.readers.arrow import read_schema, schema_names
+from adc_pipeline.corpus.readers.carried import MAPPED, NEEDED, carried, spelled
 from adc_pipeline.corpus.readers.dialects import read_dialect
-from adc_pipeline.corpus.readers.inner_replies import refuse_inner_texts
-from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, Rows, as_columns, columns_of_file
+from adc_pipeline.corpus.readers.rows import COLUMNS, NAME_OF_FILE, as_columns, columns_of_file
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from duckdb import DuckDBPyConnection, DuckDBPyRelation, Expression
-    from duckdb.sqltypes import DuckDBPyType
 
-NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 IDS = ("id", "conversation_id", "reply_to")
 # Their values only tell one from another, so that they may be bytes, such as those of UUIDs.
 NAMES = (*IDS, "speaker")
@@ -66,60 +57,9 @@ BY_POINTS = "SELECT thousands_by_points(score) FROM {view}"
 NUMBERS = count()
 
 
-def rows(
-    path: Path,
-    columns: Mapping[str, str],
-    connection: "DuckDBPyConnection",
-    scratch: Path,
-    report: Report = no_report,
-    repair: bool = False,
-) -> Iterator[Rows]:
-    """Yield the rows of one table, in order; run them to their end before this generator goes on.
-
-    `columns` maps our names to the file's. `scratch` takes the records of a CSV file. With `repair`, text of a Parquet
-    file that is no UTF-8 makes its row malformed; DuckDB cannot read the file otherwise. Raise PipelineError for a
-    file that is damaged, and for columns that it lacks.
-    """
-    scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch) as folder:
-        points = False
-        if not is_parquet(path):
-            table, counted = open_csv(path, Path(folder), connection, report, columns)
-            records, points, repair = counted.records, counted.points, False
-        else:
-            table = without_validation(path, Path(folder), connection) if repair else open_parquet(path, connection)
-            records = parquet_records(path)
-        query = select(path, table, columns, connection, points=points, texts_as_bytes=repair)
-        yield Rows(query, records=records)
-
-
-def rows_of_files(
-    paths: Sequence[Path],
-    names: Sequence[str],
-    columns: Mapping[str, str],
-    connection: "DuckDBPyConnection",
-    scratch: Path,
-) -> Iterator[Rows]:
-    """Yield the rows of many small tables of one schema, in order, by one query; `names` as in `Rows`."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=scratch) as folder:
-        points = False
-        if is_parquet(paths[0]):
-            files, records = list(paths), sum(map(parquet_records, paths))
-            table = open_parquets(files, connection)
-        else:
-            files = [Path(folder) / f"{number:06}.parquet" for number in range(len(paths))]
-            score = score_column(paths[0], read_dialect(paths[0]).names, columns)
-            counted = [
-                write_records(path, read_dialect(path), file, looked_at=score)
-                for path, file in zip(paths, files, strict=True)
-            ]
-            records, points = sum(each.records for each in counted), any(each.points for each in counted)
-            table = open_parquets(files, connection)
-            table = without_empty(table, read_dialect(paths[0]).separator)
-        parameters = {"lines": list(map(str, files)), "names": [[name] for name in names]}
-        query = select(paths[0], table, columns, connection, several=True, points=points)
-        yield Rows(query, parameters, records=records)
+def wanted(columns: Mapping[str, str]) -> list[str]:
+    """Return the file's names of the columns of an utterance."""
+    return [*(columns.get(name, name) for name in MAPPED), *(name for names in ALSO_CALLED.values() for name in names)]
 
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
@@ -131,48 +71,12 @@ def check_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
     return mapped(path, names, columns)
 
 
-def schema_names(schema: "pa.Schema") -> list[str]:
-    """Return the columns of a schema, and the members of those that are structures as `column.member`."""
-    import pyarrow as pa
+def first_filled(names: Sequence[str]) -> "Expression":
+    """Return the value of the only or, as text, of the first of some columns that has one."""
+    from duckdb import CoalesceOperator, ColumnExpression
 
-    def inner(name: str, kind: "pa.DataType") -> Iterator[str]:
-        for each in kind if pa.types.is_struct(kind) else ():
-            yield f"{name}.{each.name}"
-            yield from inner(f"{name}.{each.name}", each.type)
-
-    return [*schema.names, *(name for field in schema for name in inner(field.name, field.type))]
-
-
-def column_names(table: "DuckDBPyRelation") -> list[str]:
-    """Return what `schema_names` does for a relation."""
-
-    def inner(name: str, kind: "DuckDBPyType") -> Iterator[str]:
-        members: Any = kind.children if kind.id == "struct" else ()
-        for member, of_member in members:
-            yield f"{name}.{member}"
-            yield from inner(f"{name}.{member}", of_member)
-
-    columns = zip(table.columns, table.types, strict=True)
-    return [*table.columns, *(each for name, kind in columns for each in inner(name, kind))]
-
-
-def field(name: str, known: Collection[str]) -> "Expression":
-    """Return a column of a table, or the member of one that is a structure; `known` are its `column_names`."""
-    from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
-
-    outer, *inner = place_of(name, known)
-    found: Expression = ColumnExpression(outer)
-    for each in inner:
-        found = FunctionExpression("struct_extract", found, ConstantExpression(each))
-    return found
-
-
-def first_filled(names: Sequence[str], known: Collection[str]) -> "Expression":
-    """Return the value of the only or, as text, of the first of some fields that has one; `known` as in `field`."""
-    from duckdb import CoalesceOperator
-
-    fields = [field(name, known) for name in names]
-    return fields[0] if len(fields) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in fields))
+    columns = [ColumnExpression(name) for name in names]
+    return columns[0] if len(columns) == 1 else CoalesceOperator(*(each.cast("VARCHAR") for each in columns))
 
 
 def of_texts(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
@@ -190,74 +94,6 @@ def of_texts(table: "DuckDBPyRelation") -> "DuckDBPyRelation":
             for name, kind in columns.items()
         )
     )
-
-
-def open_parquet(path: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
-    import duckdb
-
-    try:
-        return connection.read_parquet(str(path), hive_partitioning=False)
-    except duckdb.Error as error:
-        raise PipelineError(
-            f"{path.resolve()}, which the setting corpus names, is no whole Parquet file: fetch it again."
-        ) from error
-
-
-def open_parquets(paths: Sequence[Path], connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
-    """Return Parquet files of one schema, with the path of each row's file as `filename`."""
-    return connection.read_parquet(list(map(str, paths)), filename=True, hive_partitioning=False)
-
-
-def parquet_records(path: Path) -> int:
-    """Return the number of rows that a Parquet file declares."""
-    import pyarrow.parquet as pq
-
-    with path.open("rb") as file:
-        return int(pq.read_metadata(file).num_rows)
-
-
-def without_validation(path: Path, folder: Path, connection: "DuckDBPyConnection") -> "DuckDBPyRelation":
-    """Return a Parquet file with its texts as bytes, since DuckDB reads no file with a text that is no UTF-8."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    bytes_of = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
-    copy = folder / "bytes.parquet"
-    with path.open("rb") as source:
-        file = pq.ParquetFile(source)
-        fields = [pa.field(field.name, bytes_of.get(field.type, field.type)) for field in file.schema_arrow]
-        schema = pa.schema(fields)
-        with pq.ParquetWriter(copy, schema, compression="none") as writer:
-            for batch in file.iter_batches():
-                arrays = [array.view(bytes_of.get(array.type, array.type)) for array in batch.columns]
-                writer.write_batch(pa.record_batch(arrays, schema))
-    return connection.read_parquet(str(copy), hive_partitioning=False, binary_as_string=False)
-
-
-def open_csv(
-    path: Path,
-    folder: Path,
-    connection: "DuckDBPyConnection",
-    report: Report = no_report,
-    columns: Mapping[str, str] | None = None,
-) -> "tuple[DuckDBPyRelation, Counted]":
-    """Return the records of a CSV file as columns of text, where an empty cell is null, and how many there are.
-
-    They lie in `folder`, which has to stay until the relation has been read. With `columns`, as in `rows`, the points
-    of scores are looked for.
-    """
-    records, dialect = folder / "records.parquet", read_dialect(path)
-    score = None if columns is None else score_column(path, dialect.names, columns)
-    counted = write_records(path, dialect, records, report, score)
-    if counted.malformed:
-        report(f"{counted.malformed} records of {path.resolve().name} could not be read and are set aside as malformed")
-    table = connection.read_parquet(str(records), hive_partitioning=False)
-    return without_empty(table, dialect.separator), counted
-
-
-def score_column(path: Path, has: list[str], columns: Mapping[str, str]) -> str:
-    """Return the file's name of the column of scores; PipelineError as in `check_columns`."""
-    return mapped(path, has, columns)["score"]
 
 
 def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -278,40 +114,31 @@ def mapped(path: Path, has: list[str], columns: Mapping[str, str]) -> dict[str, 
 
 
 def select(
-    path: Path,
     table: "DuckDBPyRelation",
     columns: Mapping[str, str],
     connection: "DuckDBPyConnection",
     several: bool = False,
     points: bool = False,
-    texts_as_bytes: bool = False,
 ) -> str:
-    """Return the query of our columns over a table; its view stays for the life of the connection.
+    """Return the query of our columns over a table that has those of `wanted`; its view stays with the connection.
 
     With `several`, the table is that of several files, whose paths its column `filename` has; with `points`, its
-    scores are texts of which some hold points, and are read once before, to find out what these mean; with
-    `texts_as_bytes`, its texts may be no UTF-8.
+    scores are texts of which some hold points, and are read once before, to find out what these mean.
     """
-    from duckdb import ConstantExpression
+    from duckdb import ColumnExpression
 
-    has = column_names(table)
-    names = mapped(path, has, columns)
-    called = {name: [names[name]] if name in names else [] for name in MAPPED}
+    called = {name: [columns.get(name, name)] for name in MAPPED}
     for name, also in ALSO_CALLED.items():
-        if name not in columns:
-            # A reader may give a column that is null throughout.
-            called[name] = [each for other in (name, *also) if (each := spelled(other, has)) in has]
-    null = ConstantExpression(None).cast("VARCHAR")
-    chosen = [(first_filled(each, has) if each else null).alias(name) for name, each in called.items()]
+        called[name] += also if name not in columns else ()
     others = carried(columns)
-    chosen += [field(names[name], has).alias(name) for name in others]
-    table = refuse_inner_texts(table, list(names.values()))
+    chosen = [first_filled(names).alias(name) for name, names in called.items()]
+    chosen += [ColumnExpression(theirs).alias(name) for name, theirs in others.items()]
     table = table.select(*chosen, *(columns_of_file(table) if several else []))
     view = f"table_{next(NUMBERS)}"
     table.create_view(view)
     types = list(map(str, table.types))
     by_points = points and connection.execute(BY_POINTS.format(view=view)).fetchall() == [(True,)]
-    shared, found = values(dict(zip(MAPPED, types, strict=False)), by_points, texts_as_bytes)
+    shared, found = values(dict(zip(MAPPED, types, strict=False)), by_points)
     for name, kind in zip(others, types[len(MAPPED) :], strict=False):
         found[f'"{name}"'] = as_text(f'"{name}"', kind)
     if several:
@@ -319,15 +146,14 @@ def select(
     return READ.format(finished=as_columns(found), shared=as_columns(shared), view=view)
 
 
-def values(types: Mapping[str, str], by_points: bool, texts_as_bytes: bool) -> tuple[dict[str, str], dict[str, str]]:
+def values(types: Mapping[str, str], by_points: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Return the expressions of `SHARED` over columns that have our names and these DuckDB types, and of `COLUMNS`.
 
     The latter are over these columns and the former, whose names are not ours. `by_points` says that points part the
     thousands of scores.
     """
     texts = {name: as_text(name, kind) for name, kind in types.items()}
-    if not texts_as_bytes:
-        texts |= {name: f"text_of_bytes({name})" for name in NAMES if types.get(name) == "BLOB"}
+    texts |= {name: f"text_of_bytes({name})" for name in NAMES if types.get(name) == "BLOB"}
     if by_points:
         texts["score"] = f"replace({texts['score']}, '.', '')"
     shared = {

@@ -11,7 +11,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.layouts.layout import Layout
 from adc_pipeline.corpus.opening.packings import BLOCK, blocks
 from adc_pipeline.corpus.readers import json_lines, json_values, lines, mended_json
-from adc_pipeline.corpus.readers.carried import own, spelled
+from adc_pipeline.corpus.readers.carried import NEEDED, own, spelled
 from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, Dialect, find_header, parse
 
 Container = Literal["folder", "lines", "csv", "parquet", "arrow", "xml", "zip", "tar"]
@@ -20,8 +20,6 @@ LINES_LOOKED_AT = 1000
 MOST_BLOCKS = 10 * lines.LINE // BLOCK
 # Levels of objects whose keys are fields.
 DEEPEST = 4
-# Without one of these a table holds no ranked conversations.
-NEEDED = ("id", "conversation_id", "reply_to", "text", "score")
 
 
 def later_keys(path: Path, first: Collection[str], columns: Mapping[str, str]) -> set[str]:
@@ -114,8 +112,7 @@ def known_fields(path: Path, container: Container, layout: Layout | None = None)
 
 def schema_fields(path: Path, container: Container) -> set[str]:
     """Return the columns of a Parquet or Arrow file, and those of the structures in it, dotted."""
-    from adc_pipeline.corpus.readers.arrow import read_schema
-    from adc_pipeline.corpus.readers.tables import schema_names
+    from adc_pipeline.corpus.readers.arrow import read_schema, schema_names
 
     return set(schema_names(read_schema(path, container)))
 

@@ -25,11 +25,10 @@ from adc_pipeline.corpus.opening.packings import blocks, packing
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, CONVOKIT_READ, STACK_EXCHANGE_FILES, UTTERANCES
 from adc_pipeline.corpus.opening.remote import RemoteFile
 from adc_pipeline.corpus.opening.unfit import LostRecordsError, UnfitError, in_other_encoding, names, refused, unfit
-from adc_pipeline.corpus.readers.carried import MAPPED, own
+from adc_pipeline.corpus.readers.carried import MAPPED, NEEDED, own
 from adc_pipeline.corpus.readers.dialects import HEADER_WITHIN, find_header
 from adc_pipeline.corpus.readers.text_lines import other_encoding
 from adc_pipeline.corpus.recognition.file_fields import (
-    NEEDED,
     Container,
     first_lines,
     header_fields,
