@@ -18,7 +18,7 @@ from adc_pipeline.training.loop.run import accumulate_gradients, totals
 from adc_pipeline.training.loop.train import train
 from adc_pipeline.training.objectives.losses import TokenLosses
 from adc_pipeline.training.objectives.preferences import Preference, Reference
-from adc_pipeline.training.rows.batches import Batch
+from adc_pipeline.training.rows.batches import NOTHING, Batch
 from adc_pipeline.training.rows.data import TrainingData
 from adc_pipeline.training.rows.packing import cut_into_pieces
 from adc_pipeline.training.settings import Objective, TrainingJob, TrainingSettings
@@ -199,6 +199,31 @@ def test_several_processes_validate_on_every_unit_once(
         # A process without rows of its own takes one again, which does not count.
         found += reference.units(passes, losses).turns.tolist()
     assert sorted(found) == sorted(split.turn_start[1:] - 1)
+
+
+@pytest.mark.parametrize("separation", ["positions", "kernel"])
+def test_processes_make_equally_many_passes_of_rows_that_are_divided(
+    separation: Separation, small_model: Path, tmp_path: Path
+) -> None:
+    """With FSDP they gather the weights for each pass together, and would wait for one another for ever."""
+    split, processes = tokenized("dpo", small_model, tmp_path), 3
+    settings = replace(SETTINGS, objective="dpo", tokens_per_forward=64, validation_tokens=100_000)
+    pieces = cut_into_pieces(split, settings.sequence_length)
+    data = TrainingData((split, split), (pieces, pieces), None, settings, processes, separation, False)
+    repeated = []
+    for step in (1, 2, 3, None):
+        found = [
+            data.validation_passes(process) if step is None else data.passes(data.rows(step), process)
+            for process in range(processes)
+        ]
+        assert len(set(map(len, found))) == 1
+        repeated += [batch for passes in found for batch in passes if not batch.counts]
+        if step:
+            rows = data.rows(step)
+            weight = sum(float(batch.weights.sum()) for passes in found for batch in passes)
+            assert weight == sum(float(batch.weights.sum()) for batch in data.train.passes(rows))
+    assert repeated
+    assert all((batch.parts == NOTHING).all() and not batch.weights.any() for batch in repeated)
 
 
 @pytest.mark.slow

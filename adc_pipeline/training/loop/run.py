@@ -271,7 +271,11 @@ class Totals(NamedTuple):
 
 def totals(accelerator: "Accelerator", passes: list[Batch], per_token: bool, stop_received: bool) -> Totals:
     """Bring together what the processes know of a step; `per_token` as in `rows.batches.TurnWeights`."""
-    weight, count, stops = float(sum(batch.weights.sum() for batch in passes)), float(len(passes)), stop_received
+    weight, count, stops = (
+        float(sum(batch.weights.sum() for batch in passes)),
+        float(sum(batch.counts for batch in passes)),
+        stop_received,
+    )
     tokens = float(sum((batch.parts != NOTHING).sum() for batch in passes))
     if accelerator.num_processes > 1:
         own = torch.tensor([weight, tokens, count, float(stops)], device=accelerator.device)
@@ -298,7 +302,7 @@ def accumulate_gradients(
             loss = weighted_loss(losses, batch.weights, total.weight)
             learned = loss * total.scale
             if auxiliary is not None:
-                learned = learned + auxiliary / total.passes
+                learned = learned + batch.counts * auxiliary / total.passes
             # Data parallelism averages the processes' gradients; here they are parts of one sum.
             accelerator.backward(learned * accelerator.num_processes)
         step_loss += loss.detach()

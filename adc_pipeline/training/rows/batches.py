@@ -31,13 +31,19 @@ class Batch:
     unlikely: Any = None  # bool (rows, row): whether the target is to become unlikely; None if none is
     turns: Any = None  # int64 (rows, row): the target's turn among all of the split; None if no token is given
     walks: Spans | None = None  # the sequences of a single row that the attention kernel separates
+    counts: bool = True  # False for a pass that only keeps processes together
+
+    def without_weight(self) -> "Batch":
+        """Return the batch as one of which nothing is learned or counted."""
+        nothing = np.full_like(self.parts, NOTHING)
+        return replace(self, weights=np.zeros_like(self.weights), parts=nothing, counts=False)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch as tensors on a device."""
         tensors: dict[str, Any] = {
             field.name: _on(device, getattr(self, field.name))
             for field in fields(self)
-            if field.name != "walks" and getattr(self, field.name) is not None
+            if field.name not in ("walks", "counts") and getattr(self, field.name) is not None
         }
         return replace(self, **tensors, walks=self.walks and self.walks.to(device))
 

@@ -6,6 +6,7 @@ in another way, therefore keeps the layout of its checkpoint and only divides th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,8 +53,7 @@ class PackedSplit:
 
     def passes(self, rows: Rows) -> list[Batch]:
         """Build the forward passes over some rows."""
-        if self.pass_row < self.row:
-            rows = divide(rows, self.order.lengths, self.pass_row)
+        rows = self.divided(rows)
         passes = []
         for begin in range(0, len(rows), self.rows_per_pass):
             part = rows.take(np.arange(begin, min(begin + self.rows_per_pass, len(rows))))
@@ -63,6 +63,21 @@ class PackedSplit:
             # A piece alone has the positions that the model gives it. Some models take none.
             passes.append(replace(batch, position_ids=None) if self.separation == "passes" else batch)
         return passes
+
+    def passes_of(self, shares: Sequence[Rows], process: int) -> list[Batch]:
+        """Build the passes of a process over its rows, as many as those of each process; `shares` has the rows of all.
+
+        With FSDP, processes gather the weights together, for each pass. Rows that are divided further may give one
+        process more passes than another, which then repeats its last pass without a weight.
+        """
+        passes = self.passes(shares[process])
+        if self.pass_row == self.row:
+            return passes
+        most = max(math.ceil(len(self.divided(rows)) / self.rows_per_pass) for rows in shares)
+        return passes + [passes[-1].without_weight()] * (most - len(passes))
+
+    def divided(self, rows: Rows) -> Rows:
+        return divide(rows, self.order.lengths, self.pass_row) if self.pass_row < self.row else rows
 
     def tokens(self, rows: Rows) -> int:
         return int(self.order.lengths[rows.piece].sum())
@@ -157,20 +172,24 @@ class TrainingData:
 
     def passes(self, rows: Rows, process: int) -> list[Batch]:
         """Build the forward passes of one process over the rows of a step."""
-        return self.train.passes(rows.take(np.arange(process, self.layout.rows_per_step, self.layout.processes)))
+        processes = self.layout.processes
+        shares = [rows.take(np.arange(each, self.layout.rows_per_step, processes)) for each in range(processes)]
+        return self.train.passes_of(shares, process)
 
     def validation_passes(self, process: int) -> list[Batch]:
         """Build one process's forward passes over the first `validation_tokens` of the validation split."""
         rows = self.held_out.order.rows(0, min(self.validation_rows, self.held_out.order.rows_per_epoch))
         processes = self.layout.processes
-        # Every process makes equally many passes, since with FSDP they make them together. Processes that would have
-        # nothing left take a row again, which does not count.
-        own = np.arange(process, math.ceil(len(rows) / processes) * processes, processes)
-        passes = self.held_out.passes(rows.take(own % len(rows)))
-        if own[-1] >= len(rows):
+        # Every process has equally many rows. Processes that would have none left take a row again, which does not
+        # count.
+        owned = np.arange(math.ceil(len(rows) / processes) * processes).reshape(-1, processes).T
+        shares = [rows.take(own % len(rows)) for own in owned]
+        passes = self.held_out.passes_of(shares, process)
+        if owned[process, -1] >= len(rows):
             # A row may be divided into several, in several passes.
-            again = sum(len(batch.parts) for batch in self.held_out.passes(rows.take(own[-1:] % len(rows))))
-            for batch in reversed(passes):
+            repeated = rows.take(owned[process, -1:] % len(rows))
+            again = sum(len(batch.parts) for batch in self.held_out.passes(repeated))
+            for batch in reversed([batch for batch in passes if batch.counts]):
                 batch.parts[max(0, len(batch.parts) - again) :] = NOTHING
                 again = max(0, again - len(batch.parts))
         return passes
