@@ -1,7 +1,7 @@
 """Write the result of a plan as Markdown: what its figures rest on, and tables of primaries, secondaries and arms."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adc_pipeline.core.markdown import escape
@@ -13,7 +13,7 @@ from adc_pipeline.evaluation.measures import family
 from adc_pipeline.evaluation.presentation.page import Table
 from adc_pipeline.evaluation.replies.policy import POLICY
 from adc_pipeline.study.exported import ExportedCell
-from adc_pipeline.study.plan_result import Found, PlanResult
+from adc_pipeline.study.plan_result import NULL, Found, PlanResult
 
 
 def markdown(result: PlanResult) -> str:
@@ -26,15 +26,16 @@ def markdown(result: PlanResult) -> str:
         f"{f' The next look is at {upcoming[0]} seeds.' if upcoming else ' This is the last look.'}"
     )
     header = ["contrast", "estimate", "by seed", "p", "level", "smallest effect seen in 80 %", "verdict"]
+    verdicts = [result.verdict(each) for each in plan.primaries]
     primaries = [
         [
             f"{each.name}: {each}",
             *figures(result.found.get(each.name)),
             number(result.levels.get(each.name)),
             number(found.smallest if (found := result.found.get(each.name)) else None),
-            result.verdict(each),
+            verdict,
         ]
-        for each in plan.primaries
+        for each, verdict in zip(plan.primaries, verdicts, strict=True)
     ]
     secondaries = [
         [f"{each.name}: {each}", *figures(result.found.get(each.name)), number(found.smallest if found else None)]
@@ -62,6 +63,7 @@ def markdown(result: PlanResult) -> str:
             *split_sentences(result),
             *judge_sentences(result),
             *versions_sentence(result),
+            *null_sentence(verdicts),
             *excluded,
             *(f"## {title}\n\n{table.caption}\n\n{table.markdown()}" for title, table in tables.items()),
             *(["## Not testable", "\n".join(untested)] if untested else []),
@@ -108,6 +110,16 @@ def versions_sentence(result: PlanResult) -> list[str]:
         return []
     counted = ", ".join(f"{count} by {escape(version)}" for version, count in versions.most_common())
     return [f"The cells were made by {len(versions)} versions of the code: {counted}."]
+
+
+def null_sentence(verdicts: Sequence[str]) -> list[str]:
+    """Return a sentence on what a null result rests on, where there is one."""
+    if not any(verdict.startswith(NULL) for verdict in verdicts):
+        return []
+    return [
+        "That no effect matters holds for models of this training only: models that learned nothing show it too, so"
+        " read it beside what they did learn."
+    ]
 
 
 def accuracy_sentence(accuracy: Estimate) -> str:

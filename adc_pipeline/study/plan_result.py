@@ -3,9 +3,9 @@
 A look takes the first seeds of the plan, as many as the look has, once every arm of the primaries has them. Primaries
 are tested at the efficacy looks by the boundary of O'Brien and Fleming, corrected over the primaries by Holm's method
 (see `looks.py`); a primary is shown if it is rejected and has the same sign in every seed. A futility look tests
-nothing: it says whether an effect that matters is still possible. A primary whose measure no cell has cannot be tested,
-and the others take its share of alpha. Secondaries have intervals and p-values of their own, uncorrected. Below the
-tables stands why each contrast without a figure has none.
+nothing: it says whether an effect that matters is still possible. A primary whose measure no cell has, or which has too
+few seeds or conversations for an interval, cannot be tested, and the others take its share of alpha. Secondaries have
+intervals and p-values of their own, uncorrected. Below the tables stands why each contrast without a figure has none.
 
 Beside every contrast stands the smallest effect that this many seeds and conversations would have shown with a
 probability of 80 %: half the width of the interval at the level of the test, plus half of that of confidence 60 %.
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # The level whose half-width is the distance that 80 % of a symmetric distribution does not exceed on one side.
 POWER_LEVEL = 0.4
+
+# How the verdict begins that is given to an interval around 0.
+NULL = "no effect that matters"
 
 # A baseline that decides no pair has no value, and is then no zero.
 ONE_ARM = """
@@ -93,9 +96,7 @@ class PlanResult:
             known = f"all of the interval is below {contrast.negligible}"
             # A gain is what a plan asks for; a loss of any size is below the bound too.
             lost = low <= -contrast.negligible
-            return (
-                f"no gain that matters: {known}; a loss is not excluded" if lost else f"no effect that matters: {known}"
-            )
+            return f"no gain that matters: {known}; a loss is not excluded" if lost else f"{NULL}: {known}"
         if self.look not in self.plan.efficacy:
             return "look for futility only: an effect that matters is still possible"
         return "not shown"
@@ -159,7 +160,7 @@ def read_result(
         create_cases(connection, {key: cell.cases for key, cell in cells.items()}, plan.measures)
         measured = frozenset(connection.execute("SELECT DISTINCT variant, measure FROM cases").fetchall())
         at = {each.name: sums_of(connection, plan, each, look) for each in (*plan.primaries, *plan.secondaries)}
-        testable = [each for each in plan.primaries if at[each.name] is not None]
+        testable = [each for each in plan.primaries if (sums := at[each.name]) and sums.estimate().p is not None]
         p_values: dict[str, dict[int, float]] = {each.name: {} for each in testable}
         for held_look in (each for each in held if each in plan.efficacy):
             for contrast in testable:
@@ -178,7 +179,7 @@ def read_result(
         look,
         complete,
         found,
-        levels={each.name: level for each in testable if found[each.name].estimate.p is not None},
+        levels={each.name: level for each in testable},
         rejected=hit,
         measured=measured,
         cells=cells,

@@ -293,7 +293,7 @@ def made_cell(
             "length": length if measure == "preference_accuracy" else None,
         }
         for measure in ("rejection_contrast", "preference_accuracy", "steering")
-        for conversation in range(30)
+        for conversation in range(3 if measure == "steering" else 30)
         for case in range(2)
     ]
     evaluation = folder / f"{variant}-{seed}" / "evaluation"
@@ -425,6 +425,16 @@ def test_the_verdict_is_that_of_the_latest_look(
     assert f"{2 * seeds} of 10 cells are made" in text
     assert "| A | top-2.mle |" in text
     assert "| 11 |" in text
+    assert ("models that learned nothing show it too" in text) == verdict.startswith("no effect that matters")
+
+
+def test_a_primary_of_too_few_conversations_leaves_its_share_of_alpha_to_the_others(tmp_path: Path) -> None:
+    few = {"few": {"measure": "steering", "first": "A", "second": "B"}}
+    plan = write_plan(tmp_path, primaries=PLAN["primaries"] | few)
+    result = read_result(plan, read_exported(plan, COMMON, export(plan, tmp_path, 3, (0.1, 0.0)))[0])
+    assert result.found["few"].estimate.value is not None
+    assert result.verdict(plan.primaries[2]) == "not testable: no interval can be given from 3 conversations"
+    assert result.levels == {"reading": nominal_levels([3, 5], 0.05)[3]}
 
 
 EVIDENCE = Path(__file__).parents[2] / "evidence" / "rejections"
