@@ -10,10 +10,10 @@ text is then its target.
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from adc_pipeline.core.terminal import CONTROLS
+
 # Line breaks and other white space, without the no-break space, which stands in intervals.
 _WHITE_SPACE = re.compile("[ \t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
-# C0 and C1 control characters, bidirectional overrides and isolates, and lone surrogates, which UTF-8 cannot encode.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # Underscores inside a word are no emphasis, and brackets are no link without what follows them here: metric names and
 # intervals stay readable in the source.
@@ -31,7 +31,7 @@ class Markdown(str):
 
 def one_line(value: object) -> str:
     """Return `value` as one line of printable text: white space becomes a space, control characters U+FFFD."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _WHITE_SPACE.sub(" ", str(value)).strip(" "))
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _WHITE_SPACE.sub(" ", str(value)).strip(" "))
 
 
 def escape(value: object) -> Markdown:

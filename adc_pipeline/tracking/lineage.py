@@ -112,7 +112,7 @@ class Records:
             )
         return (
             f"There is no registered model {model} at {where}; registered are {', '.join(sorted(names)) or 'none'}:"
-            " check the name, `--tracking-uri` and ADC_HOME."
+            " check the name, MLFLOW_TRACKING_URI and ADC_HOME."
         )
 
     def logged_as(self, version: "ModelVersion") -> str:

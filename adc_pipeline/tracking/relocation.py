@@ -15,7 +15,7 @@ from adc_pipeline.core.records import object_in
 from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.store.links import locked
 from adc_pipeline.tracking.artifacts import local_path
-from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, temporary_beside
+from adc_pipeline.tracking.database import ARTIFACTS, DATABASE, connect, copy, explained, real_path, temporary_beside
 
 # Every column in which MLflow keeps an address of a file.
 ADDRESSES = (
@@ -40,7 +40,8 @@ def relocate(home: Path) -> dict[str, int]:
     if not database.exists():
         raise PipelineError(f"There is no MLflow database {database}: point ADC_HOME to the folder that was moved.")
     check_home(home)
-    with locked(home, wait=True), explained(database):
+    database = real_path(database)
+    with locked(database.parent, wait=True), explained(database):
         before = previous_home(database)
         if before is None or before == home:
             return {}

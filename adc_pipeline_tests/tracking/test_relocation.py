@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.store.links import locked
 from adc_pipeline.core.store.manifests import Artefact
+from adc_pipeline.tracking import relocation
 from adc_pipeline.tracking.database import prepared
 from adc_pipeline.tracking.intact import is_intact
-from adc_pipeline.tracking.relocation import ADDRESSES, relocate, replace_addresses
+from adc_pipeline.tracking.relocation import ADDRESSES, previous_home, relocate, replace_addresses
 from adc_pipeline.tracking.runs import Tracking
 from adc_pipeline_tests.tracking.history import History, chain, history
 
@@ -53,6 +55,28 @@ def test_the_old_home_stays_as_it_is_after_a_copy(history: History, tmp_path: Pa
     before = (history.store.home / "mlflow.db").read_bytes()
     relocate(copy)
     assert (history.store.home / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_database_behind_a_link_is_locked_where_a_run_locks_it(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = moved(history, tmp_path / "moved")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (home / "mlflow.db").rename(disk / "mlflow.db")
+    (home / "mlflow.db").symlink_to(disk / "mlflow.db")
+    held = []
+
+    def watched(database: Path) -> Path | None:
+        with locked(disk) as free:
+            held.append(not free)
+        return previous_home(database)
+
+    monkeypatch.setattr(relocation, "previous_home", watched)
+    assert relocate(home)
+    assert held == [True]
+    assert (home / "mlflow.db").is_symlink()
 
 
 @pytest.mark.slow
