@@ -22,7 +22,7 @@ from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.core.store.home import check_home
 from adc_pipeline.core.terminal import prepare_streams, printable, show
-from adc_pipeline.study.configuration import checked, placement_of_cells, read_config, settings_of_cells
+from adc_pipeline.study.configuration import check_datasets, checked, placement_of_cells, read_config, settings_of_cells
 from adc_pipeline.study.grid import GRID_SEEDS, SEEDS, VARIANTS
 from adc_pipeline.study.launcher import Launcher, Stopped
 from adc_pipeline.study.plan import Plan
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m adc_p
             checked(plan.config, given.plan)
             config = merged(plan.config, config)
         common = settings_of_cells(config)
+        check_datasets(config)
         for sentence in unmeasured(plan, common) if plan else ():
             show(sentence)
         placement = placement_of_cells(config)

@@ -44,20 +44,26 @@ def check_same_split(datasets: Sequence[Artefact]) -> None:
     Otherwise `both` would be trained on conversations that it is evaluated on, and models of different datasets would
     be compared on different conversations.
     """
+    check_same_shares({made.name: made.settings["shares"] for made in datasets})
     first, *rest = datasets
     for other in rest:
-        ours, theirs = first.settings["shares"], other.settings["shares"]
-        if ours != theirs:
-            raise PipelineError(
-                f"{first.name} has the setting `shares` {ours} and {other.name} {theirs}, so test conversations of one"
-                " are training conversations of the other: give both the same `shares` and materialize them again."
-            )
         for name in ("utterances", "ranked_replies"):
             if first.inputs[name] != other.inputs[name]:
                 raise PipelineError(
                     f"{first.name} was made from `{name}` {first.inputs[name]} and {other.name} from"
                     f" {other.inputs[name]}: materialize both again, from the same `{name}`."
                 )
+
+
+def check_same_shares(shares: Mapping[str, Sequence[int]]) -> None:
+    """Raise PipelineError unless all datasets have the same `shares`, which are given by the dataset's name."""
+    (first, ours), *rest = shares.items()
+    for other, theirs in rest:
+        if list(ours) != list(theirs):
+            raise PipelineError(
+                f"{first} has the setting `shares` {list(ours)} and {other} {list(theirs)}, so test conversations of"
+                " one are training conversations of the other: give all datasets of a study the same `shares`."
+            )
 
 
 def walks_of(variant: Variant, datasets: Mapping[str, Path], out: Path) -> Path:

@@ -11,9 +11,10 @@ from adc_pipeline.core.named_files import read_mapping
 from adc_pipeline.core.placement import Placement
 from adc_pipeline.core.run_configuration import PARTS, configured, mapping, problems_of_shape
 from adc_pipeline.core.spellings import read_settings
-from adc_pipeline.study.cells import INPUTS
+from adc_pipeline.study.cells import INPUTS, check_same_shares
 from adc_pipeline.study.settings import CellSettings
 from adc_pipeline.walks.kinds import KINDS
+from adc_pipeline.walks.settings import WalkSettings
 
 # The assets that each job materializes.
 OPS = {
@@ -64,3 +65,11 @@ def placement_of_cells(config: Mapping[str, Any]) -> Placement:
 def settings_of_cells(config: dict[str, Any]) -> CellSettings:
     """Return the settings that all cells share; raise PipelineError if they are invalid."""
     return read_settings(CellSettings, configured(config, "ops", "study_cell"), "study_cell")
+
+
+def check_datasets(config: dict[str, Any]) -> None:
+    """Raise PipelineError if settings of the walks are invalid, or their splits differ between datasets."""
+    names = [kind.dataset for kind in KINDS.values()]
+    check_same_shares(
+        {name: read_settings(WalkSettings, configured(config, "ops", name), name).shares for name in names}
+    )

@@ -46,6 +46,18 @@ def test_inputs_that_no_cell_can_be_made_of_end_it_with_the_sentence(
     assert launched == ["inputs"]
 
 
+def test_datasets_of_other_splits_are_refused_before_any_is_made(
+    launched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("ops: {top_2: {config: {shares: [70, 5, 25]}}, ascending: {config: {shares: [70, 5, 25]}}}")
+    monkeypatch.setenv("ADC_HOME", str(tmp_path / "home"))
+    assert main(["-c", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("top_2 has the setting `shares` [70, 5, 25] and random_walk [90, 5, 5], so test")
+    assert launched == []
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
