@@ -30,6 +30,8 @@ PRESET = Path(__file__).parents[1] / "adc_pipeline" / "presets" / "released.yaml
 LOCATION = "adc_pipeline.definitions"
 README = Path(__file__).parents[1] / "README.md"
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
+# So high that the buttons in the corner lie below the graph.
+OF_GRAPH: "ViewportSize" = {"width": 1440, "height": 1400}
 # Returns the rectangle of the nodes of Dagster's graph and a margin.
 GRAPH = """() => {
   const nodes = [...document.querySelectorAll('foreignObject')].map(node => node.getBoundingClientRect());
@@ -79,20 +81,6 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.get_by_role("row").filter(has_text="reason").first.evaluate("row => row.scrollIntoView()")
     page.wait_for_timeout(2_000)
     screenshot(page, out, "dagster-asset")
-    page.set_viewport_size({"width": 1440, "height": 3000})
-    page.goto(f"{address}/asset-groups")
-    page.get_by_text("promotion").first.wait_for()
-    page.wait_for_timeout(3_000)
-    page.get_by_role("button", name="Hide navigation").click()
-    page.keyboard.press("Alt+e")
-    page.wait_for_timeout(3_000)
-    # All groups are expanded now. After a reload the graph fits the window.
-    page.reload()
-    page.get_by_text("comparison").first.wait_for()
-    page.wait_for_timeout(7_000)
-    # The graph without the page around it.
-    page.screenshot(path=str(out / "asset-graph.png"), clip=page.evaluate(GRAPH))
-    print(f"{out / 'asset-graph.png'}", flush=True)
     page.set_viewport_size(VIEWPORT)
     page.goto(f"{address}/locations/{LOCATION}/jobs/datasets/playground")
     page.wait_for_selector(".CodeMirror", timeout=60_000)
@@ -105,6 +93,25 @@ def dagster_pictures(page: "Page", address: str, out: Path) -> None:
     page.get_by_text("Success", exact=True).first.wait_for(timeout=300_000)
     page.wait_for_timeout(3_000)
     screenshot(page, out, "dagster-run")
+
+
+def graph_picture(page: "Page", address: str, out: Path) -> None:
+    """Take the asset graph without the page around it."""
+    page.goto(f"{address}/asset-groups")
+    page.get_by_text("promotion").first.wait_for()
+    page.wait_for_timeout(3_000)
+    page.get_by_role("button", name="Hide navigation").click()
+    page.get_by_role("img", name="settings").last.click()
+    page.get_by_text("Change graph to vertical orientation").click()
+    page.wait_for_timeout(3_000)
+    page.keyboard.press("Alt+e")
+    page.wait_for_timeout(3_000)
+    # All groups are expanded now. After a reload the graph fits the window.
+    page.reload()
+    page.get_by_text("comparison").first.wait_for()
+    page.wait_for_timeout(7_000)
+    page.screenshot(path=str(out / "asset-graph.png"), clip=page.evaluate(GRAPH))
+    print(f"{out / 'asset-graph.png'}", flush=True)
 
 
 def mlflow_picture(page: "Page", address: str, out: Path) -> None:
@@ -136,6 +143,8 @@ def main() -> int:
         log = Store.from_environment().home / "dev.log"
         address = stack.enter_context(served(command, f"http://127.0.0.1:{port}", log))
         if given.only != "mlflow":
+            # First, since the preset makes other datasets than those that the models were trained on.
+            graph_picture(browser.new_page(viewport=OF_GRAPH, device_scale_factor=2), address, given.out)
             dagster_pictures(page, address, given.out)
         if given.only != "dagster":
             mlflow_picture(page, f"http://127.0.0.1:{of_mlflow}", given.out)
