@@ -125,9 +125,10 @@ def null_sentence(verdicts: Sequence[str]) -> list[str]:
 def accuracy_sentence(accuracy: Estimate) -> str:
     if accuracy.value is None:
         return "The test split has no two replies with different scores to test it on."
+    pairs, conversations = accuracy.cases, accuracy.conversations
     return (
-        f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {accuracy.cases:,} pairs of"
-        f" {accuracy.conversations:,} conversation{'' if accuracy.conversations == 1 else 's'}."
+        f"Its accuracy on people's replies of the test split is {figure(accuracy)}, on {pairs:,} pair"
+        f"{'s' * (pairs != 1)} of {conversations:,} conversation{'s' * (conversations != 1)}."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from adc_pipeline.corpus.sample.threads import write_sample
 from adc_pipeline.evaluation.intervals.estimate import Estimate
-from adc_pipeline.evaluation.judging.judge import Judge, make_judge, words
+from adc_pipeline.evaluation.judging.judge import Judge, Kind, make_judge, words
 from adc_pipeline.evaluation.judging.pairs import Pairs
 from adc_pipeline.evaluation.settings import JudgeSettings
 from adc_pipeline.walks.splits import Shares, split_of
@@ -58,6 +58,21 @@ def test_a_judge_of_words_never_sees_the_test_conversations(split_stages: Stages
     replies = ["lol", "The fuse blows, so the kettle drips. Swap it with soap.", " "]
     assert read.scores(replies)[0].tolist() == first.scores(replies)[0].tolist()
     assert read.digest != Judge.read(tmp_path / "second").digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "conversations", "said"),
+    [
+        ("words", 1, "was tested on 1 of the test split's conversations, and 20 are needed"),
+        ("words", 20, ""),
+        ("templates", 1, ""),
+    ],
+)
+def test_a_judge_that_was_hardly_tested_decides_nothing(kind: Kind, conversations: int, said: str) -> None:
+    accuracy = Estimate(1.0, None, None, 1, conversations)
+    judge = Judge(kind, accuracy, None, 0.0, 4.0, SHARES, {})
+    assert judge.objection().endswith(said)
+    assert bool(judge.objection()) == bool(said)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ Beside the others a judge of words is fitted too: in every report it is a baseli
 
 No judge is fitted or chosen on the conversations that it is used for. Its accuracy on their sibling pairs, the share in
 which the better-scored reply gets the higher score, is computed afterwards and stands beside every figure. Below
-`LEAST_ACCURACY` a judge decides nothing.
+`LEAST_ACCURACY`, or tested on fewer conversations than an interval needs, a judge decides nothing.
 
 Cost: 100,000 pairs of Reddit comments take about a minute of one core, the 5,000 of the sample's baseline a second.
 """
@@ -39,6 +39,7 @@ from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.judging.pairs import Pairs, first, read_pairs, with_posts
 from adc_pipeline.evaluation.judging.reward import RewardModel
 from adc_pipeline.evaluation.settings import JudgeSettings
+from adc_pipeline.walks.learnable import FEWEST_CONVERSATIONS
 from adc_pipeline.walks.markers import FormatName
 from adc_pipeline.walks.rendering import Speakers, create_rendered
 from adc_pipeline.walks.splits import Shares, Split
@@ -113,6 +114,12 @@ class Judge:
         if value < LEAST_ACCURACY:
             return (
                 f"not testable: the judge's accuracy on the test split is {number(value)}, below {LEAST_ACCURACY:.2f}"
+            )
+        # The templates need no accuracy to be the quality of what was written by them.
+        if self.kind != "templates" and self.accuracy.conversations < FEWEST_CONVERSATIONS:
+            return (
+                f"not testable: the judge's accuracy was tested on {self.accuracy.conversations} of the test split's"
+                f" conversations, and {FEWEST_CONVERSATIONS} are needed"
             )
         return ""
 
