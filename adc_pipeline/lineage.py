@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str] | None, program: str = PROGRAM) -> argparse.N
 
 
 def servers(addresses: Sequence[str], home: Path) -> list[Tracking]:
-    """Return the tracking servers at `addresses`, or the pipeline's own; raise PipelineError if one does not exist."""
+    """Return the tracking servers at `addresses`, or the pipeline's own; PipelineError if a database is missing."""
     trackings = [Tracking(accepted(address, "--tracking-uri")) for address in addresses]
     parts = [urlsplit(address) for address in addresses]
     secrets = {part.netloc.rpartition("@")[0] for part in parts if part.scheme in SERVERS}

@@ -59,7 +59,7 @@ def store_of(home: Path | str | None) -> Store:
 def files(name: str, configuration: str = "", split: str = "", home: Path | str | None = None) -> list[str]:
     """Return the Parquet files of a dataset: of one split, or of all in their order.
 
-    `configuration` is one of the preferences'. Raise PipelineError for a name that is none.
+    `configuration` is one of the preferences'. Raise PipelineError for an unknown configuration.
     """
     check(name, "dataset", NAMES)
     if name == PREFERENCES:

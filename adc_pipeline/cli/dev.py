@@ -88,7 +88,7 @@ def serve(host: str, port: int | None, mlflow_port: int | None, opens: bool | No
 
 @contextmanager
 def alone(logs: Path) -> Iterator[None]:
-    """Raise PipelineError if another `adc dev` serves the ADC_HOME with this folder of logs.
+    """Raise PipelineError if another `adc dev` serves this ADC_HOME, whose folder of logs is given.
 
     Two daemons, which Dagster does not support on one history, would start what a schedule asks for twice.
     """

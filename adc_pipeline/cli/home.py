@@ -74,7 +74,7 @@ def rendered(folder: Path) -> str:
 
 @contextmanager
 def dagster_instance(store: Store) -> Iterator["DagsterInstance"]:
-    """Open Dagster's instance; PipelineError if that cannot be done."""
+    """Open Dagster's instance; PipelineError if Dagster cannot be started there."""
     import dagster as dg
 
     home = use_dagster_home(store)

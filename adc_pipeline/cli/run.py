@@ -132,7 +132,7 @@ def find_job(defs: "Definitions", names: Sequence[str]) -> "JobDefinition":
 
 
 def read_config(file: str) -> dict[str, Any]:
-    """Read a run configuration, or the preset of that name; PipelineError where it is none."""
+    """Read a run configuration, or the preset of that name; PipelineError where there is no such file."""
     preset = FILES / f"{file.removesuffix('.yaml')}.yaml"
     path = preset if preset.is_file() and not Path(file).exists() else Path(file)
     if not os.path.lexists(path):

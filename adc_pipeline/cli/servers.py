@@ -46,7 +46,7 @@ class Servers:
             )
 
     def run_until(self, condition: Callable[[], bool], seconds: float = SECONDS_TO_START) -> None:
-        """Wait for a condition; PipelineError if a server ends, or `seconds` pass, before."""
+        """Wait for a condition; PipelineError if a server ends, or takes more than `seconds`."""
         end = time.monotonic() + seconds
         while not condition():
             for name, process in self.processes.items():

@@ -141,7 +141,7 @@ def read_small_json(path: Path, setting: str) -> Any:
 
 
 def small_json(content: bytes, path: Path, setting: str) -> Any:
-    """Return the value of the first `SMALL_JSON` + 1 bytes of a JSON file; PipelineError if that is not all of it."""
+    """Return the value in the first bytes of a small JSON file; PipelineError if it is too large, or no JSON."""
     if len(content) > SMALL_JSON:
         raise PipelineError(
             f"{path}, which the setting {setting} names, is larger than {SMALL_JSON >> 20} MiB, which no file of its"

@@ -51,7 +51,7 @@ def read_value(setting: Declared, value: Any) -> Any:
 
 
 def from_environment(setting: Declared, name: str) -> str:
-    """Return the content of an environment variable; PipelineError if it is not set, or holds a secret by its name."""
+    """Return the content of an environment variable; PipelineError if it is not set, or named as a secret is."""
     if is_secret(name):
         raise PipelineError(
             f"`{setting.name}` takes its value from the environment variable {name}, and settings are recorded in"

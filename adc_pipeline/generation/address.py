@@ -61,7 +61,7 @@ def located(address: str) -> Iterator[Place]:
 def inside(folder: Path, address: str) -> Place:
     """Find weights and tokenizer in a model's folder, as transformers saved it or as MLflow logged it.
 
-    Raises PipelineError if the folder is neither, or has an adapter.
+    Raises PipelineError if the folder has no model, or an adapter.
     """
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
     check_files_in(weights, "--model")

@@ -31,7 +31,7 @@ def refuse_misspelt(names: Iterable[object], known: Sequence[str]) -> None:
 def conversation_of(replier: "Replier", asked: Mapping[str, Any]) -> "Conversation":
     """Return the conversation of a question: `post`, `title`, `speaker`, then `turns`, then `rejected` replies.
 
-    Only a field that is missing or null is not given. Raises PipelineError for one that is not what it should be.
+    Only a field that is missing or null is not given. Raises PipelineError for a field that is no such thing.
     """
     refuse_misspelt(asked, FIELDS)
     conversation = replier.about(
@@ -61,7 +61,7 @@ def given_text(record: Mapping[str, Any], name: str) -> str | None:
 
 
 def text_of(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text of a record, its lines ended as in the datasets; raise PipelineError if it is missing or none."""
+    """Return a text of a record, with lines as in the datasets; raise PipelineError if it is missing or no text."""
     value = record.get(name)
     value = default if value is None else value
     if not isinstance(value, str):

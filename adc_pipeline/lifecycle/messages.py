@@ -108,7 +108,7 @@ class Receivers:
 
 
 def within(seconds: float, send: Callable[[str, str], None], subject: str, text: str) -> None:
-    """Send a message; raise PipelineError if that takes longer than some seconds, or as `send` does.
+    """Send a message; raise PipelineError if the receiver takes longer than some seconds, or as `send` does.
 
     The timeout of a library starts again with each byte, and a receiver may send one at a time.
     """
@@ -134,7 +134,7 @@ def within(seconds: float, send: Callable[[str, str], None], subject: str, text:
 
 
 def content_of(setting: str, variable: str) -> str:
-    """Return the content of an environment variable that a setting names; PipelineError if it is empty or not set.
+    """Return the content of the environment variable in a setting; PipelineError if the variable is empty or not set.
 
     What is no variable may be the secret itself, so it is not shown.
     """

@@ -40,7 +40,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
 
 
 def checked(config: Mapping[str, Any], path: object) -> Mapping[str, Any]:
-    """Return a run configuration; raise PipelineError if it is invalid or the name of an asset is unknown."""
+    """Return a run configuration; raise PipelineError if a part or an asset of it is unknown."""
     if wrong := [str(name) for name in config if name not in PARTS]:
         raise PipelineError(
             f"{path}: `{wrong[0]}`{did_you_mean(wrong[0], PARTS)} is no part of a run configuration; use one of"

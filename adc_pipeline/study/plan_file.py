@@ -33,7 +33,7 @@ LONGEST_NAME = 100
 
 
 def read_plan(named: str) -> Plan:
-    """Read a plan from a file or a preset; raise PipelineError for what cannot be carried out."""
+    """Read a plan from a file or a preset; raise PipelineError for a plan that cannot be carried out."""
     path = PRESETS / f"{named}.yaml"
     if not path.exists():
         path = Path(named)
@@ -171,7 +171,7 @@ class Reader:
         return found
 
     def own_settings(self, arm: str, given: object) -> Mapping[str, Any]:
-        """Return an arm's own settings, checked; raise PipelineError for others than those of `TUNED`."""
+        """Return an arm's own settings, checked; raise PipelineError for a setting that all arms share."""
         where = f"{self.path}: `settings` of the arm {arm}"
         if not isinstance(given, Mapping):
             raise PipelineError(f"{where} is {as_shown(given)}; use a mapping.")

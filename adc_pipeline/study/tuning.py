@@ -37,7 +37,7 @@ Execute = Callable[[Sequence[str], IO[str]], bool]
 
 
 def combinations(plan: Plan, arm: str) -> list[dict[str, Any]]:
-    """Return what is to be tried for an arm; raise PipelineError if the plan does not say."""
+    """Return what is to be tried for an arm; raise PipelineError if the plan has no tuning for the arm."""
     if arm not in plan.tuning:
         raise PipelineError(
             f"`--tune` names {arm}{did_you_mean(arm, plan.tuning)}, for which the plan {plan.name} has no `tuning`; use"

@@ -98,7 +98,7 @@ def sqlite_file(address: str) -> Path | None:
 
 
 def page_address(address: str, variable: str) -> str:
-    """Return an address that people open without user, password and query; PipelineError for a malformed one."""
+    """Return an address that people open without user, password and query; PipelineError for another address."""
     if refusal(address) or urlsplit(address).scheme not in SERVERS:
         raise PipelineError(f"{variable} is no address of a web page: write it as https://HOST/PATH.")
     parts = urlsplit(address)

@@ -194,7 +194,7 @@ def copy(path: Path, new: Path) -> None:
 
 
 def upgraded_copy(path: Path, new: Path) -> None:
-    """Copy a database and upgrade the copy; PipelineError if it cannot be upgraded."""
+    """Copy a database and upgrade the copy; PipelineError if this MLflow cannot upgrade it."""
     copy(path, new)
     try:
         upgrade(new)

@@ -130,7 +130,7 @@ class Records:
     # Upstream
 
     def above_version(self, version: "ModelVersion") -> Node:
-        """Return the upstream tree of a model version; raise PipelineError if its origin is not recorded."""
+        """Return the upstream tree of a model version; raise PipelineError if the version's origin is unknown."""
         name = f"Version {version.version} of {version.name}"
         run = self._run(version.run_id) if version.run_id else None
         if run is not None:
@@ -214,7 +214,8 @@ class Records:
     def below(self, start: str) -> list[Node]:
         """Return the downstream trees of an artefact (a digest, as in `above`) or of an asset (its name).
 
-        An asset gives one tree for each of its artefacts, newest first. Raises PipelineError if there is no artefact.
+        An asset gives one tree for each of its artefacts, newest first. Raises PipelineError if there is no such
+        artefact.
         """
         if HEX.fullmatch(start.rpartition("/")[2]):
             tops = [self.above(start)]

@@ -91,7 +91,7 @@ def replace_addresses(database: Path, before: Path, home: Path) -> dict[str, int
 
 
 def prove(database: Path, home: Path) -> None:
-    """Read a file at the newest address below `home` of each kind; raise PipelineError where none of them exists.
+    """Read a file at the newest address below `home` of each kind; raise PipelineError where no file is at any of them.
 
     One of each kind is enough: all have the same prefix. A run without files has no folder, and an old version of an
     artefact may have been pruned, so that the newest addresses are tried in turn.

@@ -110,7 +110,7 @@ class Tracking:
     def experiment(self, client: "MlflowClient") -> str:
         """Return the id of the experiment, which is created and described on first use.
 
-        Raises PipelineError if it was deleted, or if its artifact location is in a previous ADC_HOME.
+        Raises PipelineError if the experiment was deleted, or keeps its artifacts in a previous ADC_HOME.
         """
         from mlflow.exceptions import MlflowException
 

@@ -231,7 +231,7 @@ def _add_markers(
 ) -> None:
     """Add the markers to a named model, which error messages call `subject`.
 
-    Raise PipelineError if the model or its tokenizer does not work with them.
+    Raise PipelineError if the model or its tokenizer does not work with the markers.
     """
     try:
         _widen(model, tokenizer, markers)

@@ -18,7 +18,7 @@ CONNECTING = threading.Lock()
 
 
 def connected(resource: str = "shards") -> Any:
-    """Return the module `ray`, connected to the cluster at RAY_ADDRESS; raise PipelineError if that is impossible.
+    """Return the module `ray`, connected to the cluster at RAY_ADDRESS; raise PipelineError if none can be reached.
 
     `resource` is the one whose setting asks for the cluster.
     """
@@ -58,7 +58,7 @@ def connect(ray: Any, address: str, resource: str) -> None:
 
 
 def check_room(ray: Any, wanted: Mapping[str, float], has: str, settings: str) -> None:
-    """Raise PipelineError if no node has as much as is wanted, which is called `has` and which `settings` ask for."""
+    """Raise PipelineError if no node has what `settings` ask for, which the sentence calls `has`."""
     if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes(ray)):
         raise PipelineError(
             f"No node of the Ray cluster has {has}, which {settings} ask for: lower them, or add larger nodes."

@@ -93,7 +93,10 @@ class ClusterProcess:
         ray.kill(self.actor)
 
     def restart(self, what: str, possible: bool) -> None:
-        """Start the process again and say so in its log, unless it was told to end; PipelineError if not `possible`."""
+        """Start the process again, and say so in its log, unless it was told to end.
+
+        Raise PipelineError if it has ended too often.
+        """
         if self.stopped:
             self.returncode = -signal.SIGINT
             return

@@ -57,7 +57,7 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        """Return the store in `ADC_HOME`; PipelineError if that is an address, which would become a folder's path."""
+        """Return the store in `ADC_HOME`; PipelineError if ADC_HOME is an address, which would become a path."""
         home = os.environ.get("ADC_HOME") or ".adc"
         if "://" in home:
             raise PipelineError("ADC_HOME is an address: point ADC_HOME to a folder.")

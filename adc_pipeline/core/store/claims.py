@@ -41,7 +41,7 @@ class Claims:
         self.held.clear()
 
     def take(self, name: str, seconds: float, report: Callable[[str], None]) -> None:
-        """Lock an asset; raise PipelineError if another run still holds it after `seconds`."""
+        """Lock an asset; raise PipelineError if another run still makes it after `seconds`."""
         if name in self.held:
             return
         file = self.folder / name.replace("/", "%")

@@ -214,7 +214,7 @@ def is_remote(source: str) -> bool:
 
 
 def remote_file(source: str) -> RemoteFile:
-    """Return the file at an address; raise PipelineError for one that is not read. Settings refuse credentials."""
+    """Return the file at an address; raise PipelineError for another kind of address. Settings refuse credentials."""
     parts = urlsplit(source)
     if parts.scheme not in SCHEMES and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise PipelineError(

@@ -37,7 +37,7 @@ TAKEN = {
 
 
 def carried(columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the source's name of each column that is carried; raise PipelineError for a name that is none."""
+    """Return the source's name of each column that is carried; raise PipelineError for a name no column can have."""
     for name, field in columns.items():
         # DuckDB takes the second for every column.
         if field in ("", "*"):

@@ -137,7 +137,7 @@ def check_corpus(request: Request[Any]) -> Mapping[str, Any]:
 
 
 def removal_list(store: Store, name: str) -> Removals:
-    """Return the removal list; PipelineError if it is gone and the current version of `name` was made by one.
+    """Return the removal list; PipelineError if the list is gone by which the current `name` was made.
 
     Who is on it would come back without a word. An empty file says that this is wanted.
     """

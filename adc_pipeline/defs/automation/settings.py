@@ -226,7 +226,7 @@ def message_settings(home: Path) -> AutomationSettings:
 
 
 def read_run_config(home: Path, settings: AutomationSettings) -> dict[str, Any]:
-    """Return the run configuration of every job; raise PipelineError if the file is none, or cannot work."""
+    """Return the run configuration of every job; raise PipelineError if the file has none that works."""
     if not settings.run_config:
         return {}
     file = home / named_path(settings.run_config)

@@ -98,7 +98,7 @@ class RewardModel:
         return min(context_length(self.model) or LONGEST, self.tokenizer.model_max_length, LONGEST)
 
     def scores(self, posts: Sequence[str], replies: Sequence[str]) -> Floats:
-        """Return the scores of replies to posts, (replies,); raise PipelineError if one is not finite."""
+        """Return the scores of replies to posts, (replies,); raise PipelineError if a score is not finite."""
         import torch
 
         eos = self.tokenizer.eos_token or self.tokenizer.sep_token or "\n"

@@ -90,7 +90,7 @@ class InstructModel:
 def prepare_instruct_model(named: NamedModel, out: Path) -> None:
     """Load the model that a setting names and save it to `out`.
 
-    Raise PipelineError if it has no chat template, and for whatever the libraries raise.
+    Raise PipelineError if the model has no chat template, and for whatever the libraries raise.
     """
     from transformers import AutoTokenizer
 

@@ -237,8 +237,8 @@ class Scorer:
         """Answer `queries`, with the segment's log-probability where `ask_text` is true.
 
         `own_verdicts` holds each segment's own verdict, for models that read a verdict before its turn. `arranged` is
-        the layout of the model's texts (see `encoded`). Raises PipelineError if an answer is not
-        finite.
+        the layout of the model's texts (see `encoded`). Raises PipelineError if a probability is
+        not finite.
         """
         what = encoded(queries, self.tokenizer, self.context_tokens, own_verdicts, arranged)
         fits = np.array([bool(path) for path in what.paths], dtype=bool)

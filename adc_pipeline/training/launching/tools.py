@@ -41,7 +41,7 @@ def files_of(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def check_compiler() -> None:
-    """Raise PipelineError if torch.compile finds no compiler: of C++ for a CPU, of C or C++ for a GPU."""
+    """Raise PipelineError where `compile` is set and no compiler is found: of C++ for a CPU, of C or C++ for a GPU."""
     cxx = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(cxx) is None:
         import torch

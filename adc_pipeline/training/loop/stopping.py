@@ -55,7 +55,7 @@ class OverflowWatch:
         self.skipped = self.steps = 0
 
     def check(self, norm: float, step: int, steps: int) -> None:
-        """Look at the gradient norm of the next step, `step` of `steps`; raise PipelineError if too many overflowed."""
+        """Look at the gradient norm of the next step, `step` of `steps`; raise PipelineError if all overflow."""
         self.steps += 1
         self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
         if self.skipped >= SKIPPED or (step == steps and self.skipped == self.steps):

@@ -195,7 +195,7 @@ def check_readable(tokenizer: MarkerTokenizer, walks: Sequence[Mapping[str, Any]
 
 
 def load_split(folder: Path) -> TokenizedSplit:
-    """Open what `tokenize_split` wrote, as memory maps; raise PipelineError if it is damaged.
+    """Open what `tokenize_split` wrote, as memory maps; raise PipelineError if the files are damaged.
 
     A map of a file that was cut off, or that holds other numbers, would be trained on without an error.
     """

@@ -131,7 +131,7 @@ class MarkerTokenizer:
 
     @cached_property
     def line_break(self) -> list[int]:
-        """The ids of a line break; raises PipelineError if the tokenizer has none for a line break alone."""
+        """The ids of a line break; raises PipelineError if the tokenizer has no token for it."""
         if ids := self.ids(["\n"])[0]:
             return ids
         raise PipelineError(
