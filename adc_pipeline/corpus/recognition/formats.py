@@ -258,7 +258,7 @@ def of_records(
         unknown = ", ".join(f"{name}{did_you_mean(name, sorted(every))}" for name in lacked)
         raise refused(path, f"has no key {unknown} but {names(every)}: correct the setting columns")
     if "meta" in every and {"conversation_id", "root", "reply_to", "reply-to"} & every:
-        raise unfit(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
+        raise refused(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
     raise refused(path, f"holds JSON objects with the keys {names(every)}, which no known layout has: {MAP_THEM}")
 
 
