@@ -143,7 +143,7 @@ def link_rows(keys: Sequence[str], out: Path, names: Sequence[str], work: Path) 
             pieces[-1].append((number, int(piece.name.partition("-")[2])))
             number += 1
             first += pieces[-1][-1][1]
-    if not number:
+    if not first:
         raise no_utterances()
     fill_empty_shards(out, names)
     records = [read_record(work / task / COUNTS, remedy=f"remove {work}")["records"] for task in tasks]

@@ -1,5 +1,6 @@
 """What data engines tell by the names of folders, and what they write beside the data."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,20 @@ def test_what_jobs_write_beside_their_files_is_no_data(tmp_path: Path) -> None:
     names, listing = found(tmp_path)
     assert names == ["part-0", "part-1"]
     assert set(listing.left_out) == {"_temporary/", "_metadata", "_common_metadata"}
+
+
+def test_the_file_of_a_task_without_rows_is_left_out_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "part-00000-59da.snappy.parquet", ROW)
+    for name in ("part-00001-59da.json", "part-r-00002.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "part-00003.gz").write_bytes(gzip.compress(b""))
+    names, listing = found(tmp_path)
+    assert names == ["part-00000-59da"]
+    assert set(listing.left_out.values()) == {"is empty"}
+    assert len(listing.left_out) == 3
+    (tmp_path / "RC_2020-01.jsonl").touch()
+    with pytest.raises(PipelineError, match="is empty: fetch it again"):
+        found(tmp_path)
 
 
 @pytest.mark.parametrize("log", ["_delta_log/0.json", ".hoodie/x", "metadata/v1.metadata.json"])

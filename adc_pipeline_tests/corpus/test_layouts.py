@@ -473,6 +473,17 @@ def test_a_name_that_is_an_object_is_refused(tmp_path: Path, write: Write, recor
         check_source(CorpusSettings(str(tmp_path / "some.jsonl")))
 
 
+@pytest.mark.parametrize("key", ["author", "body"])
+def test_one_object_among_names_and_texts_does_not_cost_the_file(tmp_path: Path, key: str) -> None:
+    replies = [REPLY | {"id": f"c{number}", "author": "ann", "body": "hi"} for number in range(25)]
+    path = tmp_path / "some.jsonl"
+    json_lines(path, [*replies, REPLY | {key: {"name": "ann"}}])
+    check_source(CorpusSettings(str(path)))
+    json_lines(path, [*replies, *[REPLY | {key: {"name": "ann"}}] * 2])
+    with pytest.raises(PipelineError, match=f"under the key {key}, .*: write the name"):
+        check_source(CorpusSettings(str(path)))
+
+
 def test_a_text_that_is_a_structure_is_refused(tmp_path: Path) -> None:
     parquet(
         tmp_path / "t", [dict.fromkeys(("id", "conversation_id", "reply_to", "score"), "a") | {"text": {"en": "hi"}}]

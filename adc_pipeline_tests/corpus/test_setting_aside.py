@@ -70,6 +70,13 @@ def read(
     return counts, [id for (id,) in ids], {position: (reason, by) for position, reason, by in found}
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_table_without_rows_ends_the_run_with_a_sentence(tmp_path: Path, shards: int) -> None:
+    (tmp_path / "some.csv").write_text("id,conversation_id,reply_to,text,score\n")
+    with pytest.raises(PipelineError, match="The corpus holds no utterances"):
+        write_utterances(tmp_path / "some.csv", tmp_path / "out", UtteranceSettings(shards=shards))
+
+
 @pytest.mark.fast_first
 @pytest.mark.parametrize(
     ("rows", "expected"),

@@ -233,9 +233,9 @@ def test_what_would_be_read_as_what_it_is_not_is_refused(tmp_path: Path, content
         records(tmp_path / "some.csv", content)
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_whole_numbers_with_a_decimal_comma_are_read(tmp_path: Path, separator: str) -> None:
-    lines = ["7|7||5,0|1,0|1500000000,0|", "8|7|7,0|x|||9", "9|7|8,0|y|2,0|1500000001,00|9,0"]
+@pytest.mark.parametrize(("separator", "nothing"), [(";", ""), ("\t", ""), (";", "NA"), (";", r"\N"), ("\t", "nan")])
+def test_whole_numbers_with_a_decimal_comma_are_read(tmp_path: Path, separator: str, nothing: str) -> None:
+    lines = [f"7|7|{nothing}|5,0|1,0|1500000000,0|", "8|7|7,0|x|||9", "9|7|8,0|y|2,0|1500000001,00|9,0"]
     (tmp_path / "some.csv").write_text("\n".join([HEADER.strip().replace(",", "|"), *lines]).replace("|", separator))
     found = [
         (row["id"], row["reply_to"], row["text"], row["score"], row["timestamp"], row["speaker"])

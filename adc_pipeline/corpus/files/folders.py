@@ -20,7 +20,12 @@ from adc_pipeline.corpus.opening.numbered_files import missing_files
 from adc_pipeline.corpus.opening.recorded_files import CONVOKIT_FILES, UTTERANCES, part_files
 from adc_pipeline.corpus.opening.remote import RemoteFile
 from adc_pipeline.corpus.opening.unfit import LostRecordsError, UnfitError, unfit
-from adc_pipeline.corpus.recognition.engine_folders import check_log, no_data_reason, source_by_folder
+from adc_pipeline.corpus.recognition.engine_folders import (
+    check_log,
+    is_part_without_rows,
+    no_data_reason,
+    source_by_folder,
+)
 from adc_pipeline.corpus.recognition.formats import Format, Recognised, recognise
 
 # Files whose names say that they are data: they are read, or end the run.
@@ -219,7 +224,8 @@ class Walk:
         try:
             what = recognise(path, self.wanted, self.columns)
         except UnfitError as error:
-            if is_named_data(path) and not error.companion:
+            is_needless = error.companion or is_part_without_rows(path.name, error.reason)
+            if is_named_data(path) and not is_needless:
                 raise
             self.leave_out(path, error.reason)
             return

@@ -1,6 +1,9 @@
 """What the cells of CSV files mean, all of which are texts: missing values, and numbers with a decimal comma."""
 
+import re
 from typing import TYPE_CHECKING
+
+from adc_pipeline.corpus.readers.values import NOTHING
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -36,7 +39,7 @@ def with_decimal_commas(table: "DuckDBPyRelation", separator: str) -> list[str]:
     from duckdb import ColumnExpression, ConstantExpression, FunctionExpression
 
     found = [] if separator == "," else table.columns
-    number = ConstantExpression(r"[+-]?\d+,0{1,2}|")
+    number = ConstantExpression(rf"(?i)[+-]?\d+,0{{1,2}}|{'|'.join(map(re.escape, NOTHING))}")
     # The first rows tell of nearly all columns that they are none.
     for rows in (table.limit(ROWS_LOOKED_AT), table):
         if found:

@@ -15,7 +15,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.corpus.readers.carried import MAPPED, carried
 from adc_pipeline.corpus.readers.dumps import FIELDS
 from adc_pipeline.corpus.recognition.file_fields import known_fields
-from adc_pipeline.corpus.recognition.formats import Recognised
+from adc_pipeline.corpus.recognition.formats import EMPTY, Recognised
 
 # Folders and files, as patterns of names, by which each is known.
 LOGS = {"_delta_log": "Delta Lake", ".hoodie": "Apache Hudi", "metadata/*.metadata.json": "Apache Iceberg"}
@@ -25,6 +25,8 @@ IN_ARCHIVE = {system: re.compile(rf"(?:.*/)?{pattern.replace('.', '[.]').replace
 # What a job of Hadoop or Spark had not finished, and what these and Dask write about the other files of a folder.
 UNFINISHED, SUMMARIES = "_temporary", ("_metadata", "_common_metadata")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+# A job of Hadoop or Spark writes a file for each of its tasks, also for one that had no rows.
+PART = re.compile(r"part-[rm]?-?\d+.*")
 
 
 def check_log(folder: Path) -> None:
@@ -53,6 +55,11 @@ def no_data_reason(name: str) -> str:
     if name == UNFINISHED:
         return "holds what a job had not finished"
     return "is a summary of the Parquet files beside it" if name in SUMMARIES else ""
+
+
+def is_part_without_rows(name: str, reason: str) -> bool:
+    """Return whether what is left out for some reason is the file of a task that had no rows, and no download."""
+    return reason == EMPTY and PART.fullmatch(name) is not None
 
 
 def source_by_folder(path: Path, root: Path, what: Recognised, columns: Mapping[str, str]) -> str:

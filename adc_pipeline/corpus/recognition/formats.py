@@ -34,7 +34,6 @@ from adc_pipeline.corpus.recognition.file_fields import (
     header_fields,
     is_mapped,
     keys,
-    known_fields,
     later_keys,
     parsed,
     schema_fields,
@@ -56,6 +55,7 @@ ERROR_KEYS = {
     *("error", "errors", "message", "msg", "detail", "status", "code", "statusCode", "reason", "success", "type"),
     *("documentation_url", "error_code", "error_description", "timestamp", "path"),
 }
+EMPTY = "is empty"
 MAP_THEM = (
     "if each is one utterance, map them by the setting columns, such as {text: body}; or give the setting corpus (or"
     " ADC_CORPUS) a ConvoKit corpus, a dump of Reddit or another known layout"
@@ -120,8 +120,9 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
             for name in CONVOKIT_FILES:
                 check_convokit_file(path, name)
             what = Recognised("convokit", "folder")
-            refuse_other_encoding(path / UTTERANCES, list(first_lines(path / UTTERANCES)))
-            refuse_objects(path / UTTERANCES, what, known_fields(path / UTTERANCES, "lines"), {})
+            first = list(first_lines(path / UTTERANCES))
+            refuse_other_encoding(path / UTTERANCES, first)
+            refuse_objects(path / UTTERANCES, what, holding_objects(list(map(parsed, first))), {})
             return what
         if wanted == "auto" and (path / STACK_EXCHANGE_FILES[0]).is_file():
             return Recognised("layout", "folder", STACK_EXCHANGE_POSTS)
@@ -141,7 +142,7 @@ def recognise_anew(path: Path, wanted: Format, columns: Mapping[str, str] | None
         fields = schema_fields(path, found.container)
         what = of_columns(path, found.container, fields, wanted, columns or {})
         refuse_one_name_twice(path, found.container, what, columns or {})
-        refuse_objects(path, what, fields, columns or {})
+        refuse_objects(path, what, {field.partition(".")[0] for field in fields if "." in field}, columns or {})
         if what.layout is None or not what.layout.inside:
             refuse_inner_records(path, [schema_record(path, found.container)], columns or {})
         return what
@@ -195,7 +196,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
                 ) from None
             refuse_inner_records(path, objects, columns, answered=False)
             raise
-        refuse_objects(path, what, set().union(*records), columns)
+        refuse_objects(path, what, holding_objects(objects), columns)
         if what.layout is None or not what.layout.inside:
             refuse_inner_records(path, objects, columns)
         return what
@@ -214,7 +215,7 @@ def of_text(path: Path, wanted: Format, columns: Mapping[str, str]) -> Recognise
             "begins a JSON array, and none of its first values is a JSON object: write each utterance as an object",
         )
     if not first:
-        raise refused(path, "is empty: fetch it again, or leave it out")
+        raise refused(path, f"{EMPTY}: fetch it again, or leave it out")
     if start == b"{":
         raise refused(
             path,
@@ -257,7 +258,7 @@ def of_records(
         unknown = ", ".join(f"{name}{did_you_mean(name, sorted(every))}" for name in lacked)
         raise refused(path, f"has no key {unknown} but {names(every)}: correct the setting columns")
     if "meta" in every and {"conversation_id", "root", "reply_to", "reply-to"} & every:
-        raise unfit(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
+        raise refused(path, f"holds the lines of a ConvoKit corpus alone: give the folder, with them as {UTTERANCES}")
     raise refused(path, f"holds JSON objects with the keys {names(every)}, which no known layout has: {MAP_THEM}")
 
 
@@ -330,14 +331,29 @@ PLAIN = ("id", "conversation_id", "reply_to", "speaker")
 PLAIN_OF_CONVOKIT = (*PLAIN, "root", "reply-to", "user")
 
 
-def refuse_objects(path: Path, what: Recognised, fields: Collection[str], columns: Mapping[str, str]) -> None:
+# Of so many records with a field, one may hold an object there by mistake.
+RECORDS_A_SLIP = 20
+
+
+def holding_objects(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the keys under which records hold objects, but for a few by mistake and for values of MongoDB's."""
+    filled = Counter(key for record in records for key, value in record.items() if value not in (None, ""))
+    held = Counter(
+        key
+        for record in records
+        for key, value in record.items()
+        if isinstance(value, dict) and value and not all(inner.startswith("$") for inner in value)
+    )
+    return {key for key, number in held.items() if RECORDS_A_SLIP * number > filled[key]}
+
+
+def refuse_objects(path: Path, what: Recognised, outer: Collection[str], columns: Mapping[str, str]) -> None:
     """Raise PipelineError where a name or a text is an object, which would be read as its JSON.
 
-    Values of MongoDB's are written as objects, too.
+    `outer` are the fields that hold objects.
     """
     if what.kind == "layout" or not what.certain:
         return
-    outer = {field.partition(".")[0] for field in fields if "." in field and ".$" not in field}
     is_table = what.kind == "table"
     # All texts of a column have one type; among lines, one that is an object may be a slip.
     plain = (*PLAIN, "text") if what.container in ("parquet", "arrow") else PLAIN
