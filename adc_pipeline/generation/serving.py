@@ -180,6 +180,7 @@ def _load_pyfunc(path: str) -> "Served":
 
 def loaded(path: str) -> "Replier":
     """Load the model of an MLflow folder, and have a server in this process read its requests."""
+    # Before torch is imported; so a module with `_load_pyfunc` imports it later.
     wait_briefly()
     from adc_pipeline.generation.address import inside
     from adc_pipeline.generation.replier import Replier
