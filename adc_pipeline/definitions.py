@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from adc_pipeline.core.threads import wait_briefly
 from adc_pipeline.defs.asset import ASSETS
 from adc_pipeline.defs.assets import lifecycle, months, study
 from adc_pipeline.defs.automation.jobs import jobs
@@ -31,8 +32,8 @@ atexit.register(gc.freeze)
 # run starts.
 os.environ.setdefault("PYTHONSAFEPATH", "1")
 
-# The evaluation runs in this process; `training/__main__.py` explains the value.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+# The evaluation runs in this process.
+wait_briefly()
 
 # Progress bars are for terminals; in a log, each step of one is a line. Subprocesses inherit the variables; the second
 # one is for transformers.

@@ -18,6 +18,7 @@ from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.named_files import file_problem
 from adc_pipeline.core.signals import CANCELLED
 from adc_pipeline.core.terminal import without_controls
+from adc_pipeline.core.threads import wait_briefly
 from adc_pipeline.walks.kinds import ASCENDING
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def asked_lines() -> list[str]:
 def main(arguments: list[str] | None = None, program: str = "python -m adc_pipeline.generate") -> int:
     """Run the command `program` and return its exit status; `arguments` default to those of the process."""
     options = parser(program).parse_args(arguments)
+    wait_briefly()
     if sys.stdin is None or sys.stdout is None:
         print("Standard input or output is closed; give the post by a file or a pipe.", file=sys.stderr)
         return 2

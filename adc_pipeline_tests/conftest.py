@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# As for the pipeline itself (`training/__main__.py`); read when torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+from adc_pipeline.core.threads import wait_briefly
+
+# As for the pipeline itself.
+wait_briefly()
 # Several processes of tests share the cores: each of them, with all that it starts, has cores of its own. Models as
 # small as those of the tests gain nothing from a second core, and lose much where it is busy, since threads wait for
 # one another: of two trainings at once, each takes 3.3 times the processor time with two threads.

@@ -18,6 +18,7 @@ from adc_pipeline.core.named_files import refused_by_system
 from adc_pipeline.core.refused_writes import reason
 from adc_pipeline.core.signals import CANCELLED, handled
 from adc_pipeline.core.terminal import prepare_streams, printable, show
+from adc_pipeline.core.threads import wait_briefly
 
 # A command that hands its arguments on as they are, `--help` included.
 OWN_PARSER: dict[str, Any] = {
@@ -47,6 +48,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         prepare_streams()
+        wait_briefly()
         try:
             os.getcwd()
         except FileNotFoundError:

@@ -1,8 +1,7 @@
 """Read the figures of an evaluation by source, such as by subreddit, from its cases.
 
 The right community helps a model and a random one hurts it (ComPO, Kumar et al. 2024), so one figure for all
-communities can hide both. `cases.parquet` names the conversation of each case, and the dataset the source of
-each conversation.
+communities can hide both. `cases.parquet` names the conversation of each case, and its source.
 """
 
 from collections.abc import Iterator
@@ -18,9 +17,7 @@ from adc_pipeline.evaluation.intervals.estimate import Estimate
 from adc_pipeline.evaluation.measures import exponentiated
 
 CASES = """
-SELECT measure, source, conversation_id, weight, model, base FROM read_parquet($cases)
-JOIN (SELECT DISTINCT conversation_id, any_value(source) AS source FROM read_parquet($walks) GROUP BY conversation_id)
-    USING (conversation_id)
+SELECT measure, source, conversation_id, weight, model, base FROM read_parquet($cases, hive_partitioning = false)
 ORDER BY measure, source
 """
 # The names of measures whose figures are exponentials of the ratio.
@@ -36,15 +33,13 @@ class SourceFigure(NamedTuple):
     base: Estimate | None
 
 
-def figures_by_source(evaluation: Path, dataset: Path, draws: int = 1000, seed: int = 0) -> Iterator[SourceFigure]:
+def figures_by_source(evaluation: Path, draws: int = 1000, seed: int = 0) -> Iterator[SourceFigure]:
     """Yield each measure by source, with 95 % intervals over the conversations of that source.
 
-    `evaluation` is the folder of an evaluation and `dataset` that of the walks that it was made from. `draws` and
-    `seed` are those of the bootstrap.
+    `evaluation` is the folder of an evaluation; `draws` and `seed` are those of the bootstrap.
     """
-    walks = [str(path) for path in sorted(dataset.rglob("test-*.parquet"))]
     with connected() as connection:
-        rows = connection.execute(CASES, {"cases": str(evaluation / CASE_TABLE), "walks": walks}).fetchnumpy()
+        rows = connection.execute(CASES, {"cases": str(evaluation / CASE_TABLE)}).fetchnumpy()
     measures, sources = rows["measure"].astype(str), rows["source"].astype(str)
     names = np.char.add(np.char.add(measures, "\n"), sources)
     for name in dict.fromkeys(names.tolist()):

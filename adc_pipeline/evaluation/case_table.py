@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 CASE_TABLE = "cases.parquet"
+# The source of a case's conversation, from which figures are read by source (`by_source`).
+SOURCE = "source"
 # `weight`, `model`, `base` (none for policy improvement) and, for preference accuracy, the baselines: a measure is the
 # sum of a column of values over the sum of the weights.
 KEY = ("measure", "conversation_id", "case")
@@ -28,13 +30,15 @@ CaseKey = tuple[str, str, str]
 def case_schema() -> "pyarrow.Schema":
     import pyarrow as pa
 
-    return pa.schema({name: pa.string() for name in KEY} | {name: pa.float64() for name in VALUES})
+    return pa.schema({name: pa.string() for name in (*KEY, SOURCE)} | {name: pa.float64() for name in VALUES})
 
 
-def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping[str, Sequence[Measured]]) -> None:
+def write_case_table(
+    folder: Path, conversations: Sequence[str], sources: Sequence[str], series: Mapping[str, Sequence[Measured]]
+) -> None:
     """Write the table into `folder`; `series` are the measures of `model`, `base` and the baselines that there are.
 
-    `conversations` are the ids by the conversation numbers of the measures.
+    `conversations` are the ids by the conversation numbers of the measures, and `sources` where each is from.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -43,7 +47,7 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
     beside = [
         {measured.name: measured.value.tolist() for measured in series.get(name, ())} for name in ("base", *BASELINES)
     ]
-    ids = np.array(conversations, dtype=np.str_)
+    ids, origins = np.array(conversations, dtype=np.str_), np.array(sources, dtype=np.str_)
     schema = case_schema()
     tables = [
         pa.table(
@@ -51,6 +55,7 @@ def write_case_table(folder: Path, conversations: Sequence[str], series: Mapping
                 pa.array([ours.name] * len(ours.value), pa.string()),
                 pa.array(ids[ours.conversation].tolist(), pa.string()),
                 pa.array(ours.case.tolist(), pa.string()),
+                pa.array(origins[ours.conversation].tolist(), pa.string()),
                 pa.array(ours.weight.tolist(), pa.float64()),
                 pa.array(ours.value.tolist(), pa.float64()),
                 *(pa.array(each.get(ours.name, [None] * len(ours.value)), pa.float64()) for each in beside),

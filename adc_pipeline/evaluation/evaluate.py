@@ -110,7 +110,7 @@ def _evaluate(
         judge_digest=judge.digest if judge else "",
     )
     evaluation.write(out)
-    write_case_table(out, cases.conversations, series)
+    write_case_table(out, cases.conversations, cases.sources, series)
     write_samples(out / "samples.parquet", samples)
     plots = draw(
         out, {"base model": informative(evaluation.base), "model": evaluation.model, "length alone": evaluation.length}
@@ -200,7 +200,7 @@ def validate(
     digest = split_digest(job.dataset, "validation")
     evaluation = result(found, series, scored, facts, model, settings, digest)
     evaluation.write(out)
-    write_case_table(out, scored.cases.conversations, series)
+    write_case_table(out, scored.cases.conversations, scored.cases.sources, series)
     return evaluation
 
 

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adc_pipeline.evaluation.scoring.candidates import Ranker
 from adc_pipeline.generation import serving
 from adc_pipeline.generation.serving import Served
 
 if TYPE_CHECKING:
     from mlflow.models import Model
+
+    from adc_pipeline.evaluation.scoring.candidates import Ranker
 
 
 def save_model(path: str, mlflow_model: "Model", folder: Path) -> None:
@@ -31,7 +32,10 @@ class ServedRanker(Served):
     """A model that replies to a table of posts, and ranks the candidates of those that have some."""
 
     @cached_property
-    def ranker(self) -> Ranker:
+    def ranker(self) -> "Ranker":
+        # Imported here: a server imports this module before it can say how threads wait, which torch reads.
+        from adc_pipeline.evaluation.scoring.candidates import Ranker
+
         return Ranker.of(self.replier, "the served model")
 
     def ranked(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, list[dict[str, Any]]]:

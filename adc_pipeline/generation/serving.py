@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from adc_pipeline.core.errors import PipelineError
 from adc_pipeline.core.records import parsed
+from adc_pipeline.core.threads import wait_briefly
 from adc_pipeline.generation.questions import conversation_of
 from adc_pipeline.generation.requests import read_rows_with_lists
 from adc_pipeline.training.texts.facts import FACTS
@@ -179,6 +180,8 @@ def _load_pyfunc(path: str) -> "Served":
 
 def loaded(path: str) -> "Replier":
     """Load the model of an MLflow folder, and have a server in this process read its requests."""
+    # Before torch is imported; so a module with `_load_pyfunc` imports it later.
+    wait_briefly()
     from adc_pipeline.generation.address import inside
     from adc_pipeline.generation.replier import Replier
 

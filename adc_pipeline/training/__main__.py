@@ -13,6 +13,7 @@ from pathlib import Path
 from adc_pipeline.core.arguments import ArgumentParser
 from adc_pipeline.core.ends_with_parent import end_with_parent
 from adc_pipeline.core.errors import PipelineError
+from adc_pipeline.core.threads import wait_briefly
 from adc_pipeline.training.launching.launch import END_WITH_PARENT
 from adc_pipeline.training.loop.signals import end_at_once
 from adc_pipeline.training.settings import TrainingJob
@@ -30,10 +31,7 @@ def main() -> int:
         return 2
     if given.end_with_parent or "ACCELERATE_MIXED_PRECISION" in os.environ:
         end_with_parent()
-    # OpenMP's threads wait for one another in a busy loop, by default for some milliseconds. Any other process on the
-    # same cores then makes a step take up to 6 times as long. With some 100 microseconds it takes twice as long, and no
-    # longer on an idle machine. Read when torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    wait_briefly()
     failure = job.work / "failure.txt"
     failure.unlink(missing_ok=True)
     end_at_once(failure)

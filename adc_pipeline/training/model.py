@@ -30,7 +30,7 @@ from adc_pipeline.training.texts.tokens import MarkerTokenizer
 from adc_pipeline.walks.markers import Markers
 
 if TYPE_CHECKING:
-    from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Vocabularies that have to grow become a multiple of this, which suits matrix units.
 MULTIPLE = 64
@@ -185,7 +185,6 @@ def _commit(settings: BaseModelSettings) -> str | None:
     Raises PipelineError if the model is not available or not a causal language model.
     """
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     folder = named_path(settings.name)
@@ -201,12 +200,26 @@ def _commit(settings: BaseModelSettings) -> str | None:
         # The path in the cache contains the commit; the configuration does not.
         commit: str | None = extract_commit_hash(cached_file(_source(settings), "config.json", revision=revision), None)
         config = AutoConfig.from_pretrained(_source(settings), revision=commit or revision, trust_remote_code=False)
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if not _writes_text(config):
         raise PipelineError(
             f"{_subject(settings)} is a {config.model_type} model, which is not a causal language model; choose one"
             " that is."
         )
     return commit
+
+
+def _writes_text(config: "PreTrainedConfig") -> bool:
+    """Return whether transformers makes a causal language model of a configuration.
+
+    Of a model of several parts, the one for text is `text_config`: MusicGen's decoder, of another name, writes music.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    others = [part for name, part in config.sub_configs.items() if name != "text_config"]
+    if not others or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return made.config_class not in others
 
 
 def _subject(settings: BaseModelSettings) -> str:

@@ -31,7 +31,7 @@ def cases_of(pairs: Pairs) -> Cases:
     queries = [Query("post", (), f"ann\n{text}") for text in REPLIES]
     others: Any = None
     return Cases(
-        ["c"], 1, queries, None, np.ones(4, dtype=bool), pairs, others, others, others, others, [], others
+        ["c"], ["s"], 1, queries, None, np.ones(4, dtype=bool), pairs, others, others, others, others, [], others
     )  # fmt: skip
 
 

@@ -4,14 +4,11 @@ from math import exp
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from adc_pipeline.evaluation.by_source import figures_by_source
 from adc_pipeline.evaluation.case_table import write_case_table
 from adc_pipeline.evaluation.measures import Measured, estimates
-from adc_pipeline.walks.files import split_file
 
 CONVERSATIONS = [f"c{number:02}" for number in range(40)]
 # Two communities, and two conversations of a third.
@@ -28,17 +25,13 @@ def measured(name: str, seed: int, conversations: list[int], exponential: bool =
 
 
 def test_each_source_has_the_figures_of_its_own_conversations(tmp_path: Path) -> None:
-    dataset, everything = tmp_path / "top-2", list(range(len(CONVERSATIONS)))
-    for split, ids in (("test", CONVERSATIONS), ("train", ["c00", "elsewhere"])):
-        rows = {"conversation_id": ids * 2, "source": (SOURCES if split == "test" else ["other"] * 2) * 2}
-        (dataset / "data").mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(rows), dataset / split_file(split))  # type: ignore[arg-type]
+    everything = list(range(len(CONVERSATIONS)))
     model = [measured("preference_accuracy", 1, everything), measured("perplexity.accepted", 2, everything, True),
              measured("policy", 3, everything)]  # fmt: skip
     base = [measured("preference_accuracy", 4, everything), measured("perplexity.accepted", 5, everything, True)]
-    write_case_table(tmp_path, CONVERSATIONS, {"model": model, "base": base})
+    write_case_table(tmp_path, CONVERSATIONS, SOURCES, {"model": model, "base": base})
 
-    found = {(each.measure, each.source): each for each in figures_by_source(tmp_path, dataset, draws=50, seed=3)}
+    found = {(each.measure, each.source): each for each in figures_by_source(tmp_path, draws=50, seed=3)}
     assert len(found) == 3 * 3
     for source in set(SOURCES):
         of = np.repeat([each == source for each in SOURCES], 3)

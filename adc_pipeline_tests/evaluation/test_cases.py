@@ -342,6 +342,11 @@ def test_the_cases_of_two_sites_are_those_of_each_alone(tmp_path: Path, kind: st
     assert named(both) == {name: named(apart[0])[name] | named(apart[1])[name] for name in named(both)}
     assert len(set(both.conversations)) == both.test_conversations == sum(cases.test_conversations for cases in apart)
     assert set(both.conversations) == {"1:1", "2:1", "8", "15", "1:22", "2:22", "1:29", "2:29"}
+    garden, harbour = (set(cases.sources) for cases in apart)
+    assert len(garden | harbour) == 2
+    sources = dict(zip(both.conversations, both.sources, strict=True))
+    assert {sources[name] for name in ("1:1", "15", "1:22", "1:29")} == garden
+    assert {sources[name] for name in ("2:1", "8", "2:22", "2:29")} == harbour
     assert min(map(len, named(both).values())) > 3
 
 

@@ -1,6 +1,8 @@
 """What a served model asks an index for, and which requests it understands."""
 
 import json
+import subprocess
+import sys
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -41,6 +43,13 @@ def test_a_requirement_can_be_installed_elsewhere(
 ) -> None:
     monkeypatch.setattr(serving, "version", lambda package: installed)
     assert serving.requirement("torch") == asked
+
+
+@pytest.mark.slow
+def test_a_server_says_how_threads_wait_before_torch_is_imported() -> None:
+    """It imports the module that loads the model first; with torch, what is said then comes too late."""
+    code = "import sys, mlflow.pyfunc, adc_pipeline.evaluation.served; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rejected_is_a_list_or_is_not_given() -> None:

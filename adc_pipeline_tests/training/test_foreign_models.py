@@ -92,9 +92,16 @@ def renamed(folder: Path, name: Callable[[str], str | None]) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (lambda name: f"_orig_mod.{name}", r"is incomplete: 21 of its 21 tensors are missing, such as lm_head.weight"),
+        (
+            lambda name: f"_orig_mod.{name}",
+            r"is incomplete: 21 of its 21 tensors are missing, such as lm_head.weight, and there are others, such as"
+            r" _orig_mod.lm_head.weight; save",
+        ),
         (lambda name: f"module.{name}", "is incomplete: 21 of its 21 tensors are missing"),
-        (lambda name: None if name == "lm_head.weight" else name, "is incomplete: 1 of its 21 tensors are missing"),
+        (
+            lambda name: None if name == "lm_head.weight" else name,
+            "is incomplete: 1 of its 21 tensors are missing, such as lm_head.weight; save",
+        ),
         (lambda name: None if ".1.mlp" in name else name, "is incomplete: 3 of its 21 tensors are missing"),
     ],
 )
@@ -422,6 +429,15 @@ def test_a_model_whose_language_part_cannot_be_loaded_by_itself_is_refused(plain
     )
     with pytest.raises(PipelineError, match=r"language part \(mllama_text_model\) transformers cannot load once it is"):
         prepared(tmp_path / "plain")
+
+
+def test_a_decoder_of_music_is_no_language_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "musicgen"}))
+    with pytest.raises(PipelineError, match="is a musicgen model, which is not a causal language model; choose one"):
+        check_base_model(BaseModelSettings(name=str(tmp_path)))
+    # Of several parts too, but one is for text.
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    check_base_model(BaseModelSettings(name=str(tmp_path)))
 
 
 def test_a_model_that_would_write_something_else_than_it_reads_is_refused(plain_gpt2: Path, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Cases:
     """All cases, the queries that they refer to, and the conversations that they come from."""
 
     conversations: list[str]
+    sources: list[str]  # of the conversations
     test_conversations: int
     queries: list[Query]
     own_verdicts: list[Verdict] | None  # (queries,) the segment's verdict, if the model reads it before the turn
@@ -102,8 +103,8 @@ def read_cases(
         near = settings.leakage == "near" and exclude_repeated_roots
         create_walked(connection, dataset, files, split, near)
         connection.execute(CHOSEN, {"exclude": exclude_repeated_roots})
-        chosen = connection.execute("SELECT name, excluded FROM chosen ORDER BY number").fetchall()
-        most = min(settings.max_conversations, sum(not excluded for _, excluded in chosen))
+        chosen = connection.execute("SELECT name, source, excluded FROM chosen ORDER BY number").fetchall()
+        most = min(settings.max_conversations, sum(not excluded for *_, excluded in chosen))
         connection.execute(SPEAKER_SCORES, {"ranked": files})
         connection.execute(REPLIES, {"ranked": files, "most": most})
         leakage = read_leakage(connection, files, exclude_repeated_roots, near)
@@ -116,9 +117,10 @@ def read_cases(
             )
         sets = sets_of(connection, trees, all_walks, numbers, settings, markers, families)
         places = contexts(connection, trees, min(settings.contexts, most))
-    ids = [id for id, _ in chosen]
+    ids, sources = [id for id, *_ in chosen], [source for _, source, _ in chosen]
     verdicts = numbers.own_verdicts() if markers == "before" else None
-    return Cases(ids[:most], len(ids), numbers.queries(), verdicts, numbers.ask_text(), *sets, places, leakage)
+    queries, asked = numbers.queries(), numbers.ask_text()
+    return Cases(ids[:most], sources[:most], len(ids), queries, verdicts, asked, *sets, places, leakage)
 
 
 def sets_of(

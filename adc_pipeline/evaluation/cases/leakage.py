@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # replies.
 WALKED = """
 CREATE TABLE walked AS
-SELECT u.position, u.conversation_id, u.namespace, s.held_out,
+SELECT u.position, u.conversation_id, u.namespace, u.source, s.held_out,
     row_number() OVER (PARTITION BY u.conversation_id ORDER BY u.namespace) AS place,
     count(*) OVER (PARTITION BY u.conversation_id) > 1 AS shared
 FROM rendered_roots AS u SEMI JOIN (

@@ -90,11 +90,12 @@ class Ranker:
     def queries_of(self, asked: Mapping[str, Any]) -> list[Query]:
         """Return the queries of one question, one a candidate; raise PipelineError if it is none."""
         conversation = conversation_of(self.replier, asked)
-        segments = [
+        # One tuple for all: it is looked at once (`likelihoods.encoded`), and copies of it once a candidate.
+        segments = tuple(
             with_turn(self.replier, conversation, each, "accepted").turns[-1][0]
             for each in items_of(asked, "candidates")
-        ]
-        return [Query(conversation.background, conversation.turns, each, tuple(segments)) for each in segments]
+        )
+        return [Query(conversation.background, conversation.turns, each, segments) for each in segments]
 
     def scored(self, waiting: Sequence[list[Query] | str]) -> Iterator[dict[str, Any]]:
         """Score the queries of several lines together and yield an answer a line."""

@@ -20,6 +20,7 @@ from adc_pipeline.core.errors import (
     is_network_fault,
     is_refused_by_system,
 )
+from adc_pipeline.core.terminal import printable
 from adc_pipeline.training.architectures.weight_files import (
     refuse_adapter,
     refuse_foreign_shards,
@@ -109,9 +110,12 @@ def load_weights(source: str, named: str, **options: Any) -> "PreTrainedModel":
     refuse_integers(source, named, model, **options)
     keep_apart(model)
     if missing := sorted(found["missing_keys"]):
+        # Another name tells of a wrapper, or of a model of several parts.
+        other = min(found["unexpected_keys"], default=None)
+        instead = f", and there are others, such as {printable(other)}" if other else ""
         raise PipelineError(
             f"{named} is incomplete: {len(missing)} of its {len(model.state_dict())} tensors are missing, such as"
-            f" {missing[0]}; save the plain model again, not a wrapper around it, or choose another."
+            f" {missing[0]}{instead}; save the plain model again, not a wrapper around it, or choose another."
         )
     if surplus := surplus_weight(set(model.state_dict()), found["unexpected_keys"]):
         raise PipelineError(
