@@ -135,23 +135,28 @@ class Declared:
         """Return what is wrong with a value, as a part of a sentence; None if nothing is."""
         if value is None and self.optional:
             return None
-        shown = f"`{self.name}` is {HIDDEN if self.hidden else as_shown(value)}; use "
+        if wanted := self._wanted_instead(value):
+            # Masking takes longer than judging, and nearly every value is right.
+            return f"`{self.name}` is {HIDDEN if self.hidden else as_shown(value)}; use {wanted}"
+        return None
+
+    def _wanted_instead(self, value: Any) -> str | None:
         if not has_type(value, self.kind):
-            return shown + self.wanted
+            return self.wanted
         for item in value if self.kind is tuple else value.values() if self.kind is dict else [value]:
             if not has_type(item, self.item):
-                return shown + self.wanted
+                return self.wanted
             if self.choices and item not in self.choices:
-                return f"{shown}{self.accepts}{did_you_mean(item, self.choices)}"
+                return f"{self.accepts}{did_you_mean(item, self.choices)}"
             if self.item in (int, float):
                 if not is_finite(item) or (self.item is int and abs(item) > LARGEST):
-                    return f"{shown}a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
+                    return "a finite number" + (f" of at most {LARGEST}" if self.item is int else "")
                 if item not in self.range:
-                    return f"{shown}{self.range}"
+                    return str(self.range)
             if self.item is str and has_credentials(item):
-                return f"{shown}an address without user, password and query, since settings are recorded and shown"
+                return "an address without user, password and query, since settings are recorded and shown"
             if self.kind is str and not self.choices and (wanted := self.problem_of_text(item)):
-                return shown + wanted
+                return wanted
         return None
 
     def problem_of_text(self, text: str) -> str | None:

@@ -24,7 +24,7 @@ def figures_caption(study: Study) -> str:
     counts = sorted({each.conversations for found in study.estimates.values() for each in found.values()} - {0})
     numbers = " to ".join(dict.fromkeys(f"{each:,}" for each in (*counts[:1], *counts[-1:]))) or "no"
     caption = (
-        f"Means over the seeds; intervals over {numbers} conversations. A dash marks a measure that does not apply to"
+        f"Means over the seeds; the cases are of {numbers} conversations. A dash marks a measure that does not apply to"
         " the variant, or of which no cell has a case."
     )
     sources: dict[str, dict[str, None]] = {}
@@ -67,4 +67,5 @@ def differences_table(study: Study) -> Table:
         for test, difference in study.tests.items()
     ]
     header = ["compared", "measure", "difference", "p", "p (Holm)", "cases (conversations)"]
-    return Table(header, rows, f"Paired by case; Holm's correction covers these {len(study.corrected)} tests together.")
+    covered = f"Holm's correction covers these {len(study.corrected)} tests together"
+    return Table(header, rows, f"Paired by case; {covered if study.corrected else 'none of them can be tested'}.")

@@ -15,7 +15,7 @@ from adc_pipeline.study.conclusions import conclusions
 from adc_pipeline.study.grid import BASE, CHANCE, VARIANTS
 from adc_pipeline.study.page import write_results
 from adc_pipeline.study.statistics import MEASURES, read_study
-from adc_pipeline.study.tables import figures_table
+from adc_pipeline.study.tables import differences_table, figures_table
 
 CONVERSATIONS = 40
 
@@ -213,6 +213,8 @@ def test_one_seed_has_neither_interval_nor_test_and_the_text_says_so(tmp_path: P
     *_, limits = conclusions(study)
     assert "no interval and no test of top-2.mle, top-2.awr: make more seeds." in limits
     assert f"{estimate.value:.4f} (one seed)" in figures_table(study).rows[0]
+    assert "interval" not in figures_table(study).caption
+    assert differences_table(study).caption == "Paired by case; none of them can be tested."
 
 
 def test_few_conversations_have_no_interval_and_the_text_says_so(
