@@ -64,7 +64,9 @@ def inside(folder: Path, address: str) -> Place:
     Raises PipelineError if the folder has no model, or an adapter.
     """
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
-    check_files_in(weights, "--model")
+    # Without the folder that MLflow's file leads to there is no model, wherever a copy of it lies meanwhile.
+    if weights.is_dir():
+        check_files_in(weights, "--model")
     if (weights / "adapter_config.json").exists():
         from adc_pipeline.training.architectures.weight_files import refuse_adapter
 

@@ -15,12 +15,14 @@ from dataclasses import fields
 from functools import wraps
 from typing import Any, NoReturn
 
-from adc_pipeline.core.errors import PipelineError, did_you_mean
+from adc_pipeline.core.errors import PipelineError, did_you_mean, first_line
 from adc_pipeline.core.terminal import printable
 from adc_pipeline.generation.questions import FIELDS, MISSPELT, refuse_misspelt
 from adc_pipeline.generation.settings import Sampling
 
 SERVER = "mlflow.pyfunc.scoring_server"
+# The formats of which the server makes an array of texts for each column of texts.
+CONVERTED = ("inputs", "instances")
 PARAMETERS = [each.name for each in fields(Sampling)]
 # Marks a server whose parsers are replaced.
 REPLACED = "_adc_pipeline_reads_rows"
@@ -37,16 +39,7 @@ def read_rows_with_lists() -> None:
 
     @wraps(parse_csv)
     def csv(csv_input: Any, schema: Any = None) -> Any:
-        import pandas as pd
-        from mlflow.types import ColSpec, DataType, Schema
-
-        # As texts: a column of any type has no type in pandas.
-        texts = Schema([ColSpec(DataType.string, name) for name in FIELDS])
-        read = without_trace(parse_csv, csv_input, texts)
-        # pandas takes the first cell of a line for its name where the first line has no name for the last one.
-        if not isinstance(read.index, pd.RangeIndex):
-            refuse("A line has more cells than the first line has names; put texts with a comma into quotes.")
-        return as_named(read, FIELDS)
+        return as_named(read_csv(csv_input), FIELDS)
 
     @wraps(parse_json)
     def json(data: Any, schema: Any = None) -> Any:
@@ -59,7 +52,7 @@ def read_rows_with_lists() -> None:
         except RecursionError:
             refuse("The request is nested too deeply.")
         check_parameters(data)
-        return data
+        return {name: with_texts(value) if name in CONVERTED else value for name, value in data.items()}
 
     @wraps(parse_parquet)
     def parquet(parquet_input: Any) -> Any:
@@ -67,6 +60,43 @@ def read_rows_with_lists() -> None:
 
     server.parse_csv_input, server.infer_and_parse_data = csv, json  # type: ignore[attr-defined]
     server._decode_json_input, server.parse_parquet_input = decoded, parquet  # type: ignore[attr-defined]
+
+
+def read_csv(given: Any) -> Any:
+    """Return the cells of a CSV as texts; only an empty one is missing, since `NA` may be a name or a title."""
+    import pandas as pd
+
+    try:
+        read = pd.read_csv(given, dtype=object, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        refuse(f"The request cannot be read as CSV ({first_line(error)}): put texts with a comma into quotes.")
+    # pandas takes the first cell of a line for its name where the first line has no name for the last one.
+    if not isinstance(read.index, pd.RangeIndex):
+        refuse("A line has more cells than the first line has names; put texts with a comma into quotes.")
+    # pandas calls a second column of a name so.
+    if twice := [name for name in FIELDS if {name, f"{name}.1"} <= set(read.columns)]:
+        refuse(f"`{twice[0]}` stands twice in the first line: give each column once.")
+    return read
+
+
+def with_texts(value: Any) -> Any:
+    """Return the rows or columns of a request with an empty text for each `post` that is null; refuse other values.
+
+    The server makes a text of whatever a column of texts holds, `None` and `{'a': 1}` among them.
+    """
+    if isinstance(value, list):
+        return [with_texts(each) for each in value]
+    if not isinstance(value, dict) or "post" not in value:
+        return value
+    return {**value, "post": as_text(value["post"])}
+
+
+def as_text(post: Any) -> Any:
+    if isinstance(post, list):
+        return [as_text(each) for each in post]
+    if not isinstance(post, str | None):
+        refuse(f"`post` is {post!r:.40}; send a text.")
+    return post or ""
 
 
 def with_whole_characters(value: Any) -> Any:

@@ -266,8 +266,6 @@ class Served:
 
 def question(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a request as a question of `adc score`, without the fields that are not given."""
-    # The one column of texts, of whose nulls MLflow makes a text in the formats `instances` and `inputs`.
-    row = {**row, "post": None} if row.get("post") == "None" else row
     texts = {name: text_of(name, row.get(name)) for name in ("post", "title", "speaker")}
     asked: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     rejected = [text for each in listed("rejected", row.get("rejected")) if (text := text_of("rejected", each))]

@@ -3,7 +3,7 @@
 A rebuild honours the list (`corpus.privacy.removals`); what was built before does not. The versions of `utterances` in
 the store are read, and everything downstream of one that holds a listed row counts as holding it too, by the manifests
 on disk and by the lineage in MLflow: a model or a figure shows no name, and was still made of the row. A version of
-`utterances` that MLflow knows and the store no longer has cannot be read, so it counts as well.
+`utterances` that is damaged, or that MLflow knows and the store no longer has, cannot be read, so it counts as well.
 
 Removing a version deletes its folder; its runs in MLflow lose their artifacts and logged models and are deleted, and
 registered versions of a model are deleted. The source of the corpus is not changed: `raw_corpus` is listed.
@@ -13,12 +13,14 @@ Cost: ids and names of all versions of `utterances` are read, and every run in M
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adc_pipeline.core.engine import Engine, only_row
 from adc_pipeline.core.shards import parts
 from adc_pipeline.core.store.artefacts import Store
+from adc_pipeline.core.store.content import damage
 from adc_pipeline.core.store.links import locked
 from adc_pipeline.core.store.manifests import Artefact, Key
 from adc_pipeline.corpus.changes import BEFORE
@@ -109,7 +111,21 @@ def read_by(run: "Run") -> set[Key]:
 
 
 def holds(made: Artefact, removals: Removals) -> bool:
-    """Return whether a version of `utterances` has a row that the list names, or a text that mentions its speaker."""
+    """Return whether a version of `utterances` has a row that the list names, or a text that mentions its speaker.
+
+    One that is damaged counts as such: what was made of it may have them.
+    """
+    import duckdb
+
+    if damage(made):
+        return True
+    with suppress(duckdb.Error):
+        return has_rows(made, removals)
+    return True
+
+
+def has_rows(made: Artefact, removals: Removals) -> bool:
+    """Return whether the files of a version of `utterances` have such a row or text."""
     with Engine().connect() as connection:
         create_mention_macros(connection)
         removals.define(connection)

@@ -72,9 +72,9 @@ def test_a_field_is_a_text_or_is_not_given() -> None:
             serving.text_of("title", value)
 
 
-def test_only_a_post_may_be_a_null_that_became_a_text() -> None:
+def test_the_text_none_is_one() -> None:
     row = {"post": "None", "title": "None", "rejected": ["None", None, "x"], "turns": ["None"]}
-    asked = {"post": "", "title": "None", "rejected": ["None", "x"], "turns": ["None"], "candidates": []}
+    asked = {**row, "rejected": ["None", "x"], "candidates": []}
     assert serving.question(row) == asked
 
 
@@ -112,6 +112,15 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
     )
     (row,) = scoring_server.infer_and_parse_data(data, schema).to_dict("records")
     assert row == {"post": "a ?", "turns": [{"text": "?"}]}
+    # A null is an empty post, and no text that says None.
+    for given in ("inputs", "instances"):
+        data, _ = scoring_server._split_data_and_params(json.dumps({given: {"post": [None, "None"]}}))
+        assert list(scoring_server.infer_and_parse_data(data, schema)["post"]) == ["", "None"]
+    # Only an empty cell is missing.
+    cells = scoring_server.parse_csv_input(csv_input=StringIO("post,title\nNA,null\n007,\n"), schema=schema)
+    assert cells.values[0].tolist() == ["NA", "null"]
+    assert cells["post"][1] == "007"
+    assert cells["title"].isna().tolist() == [False, True]
     # As MLflow reads it, and refuses it.
     assert list(scoring_server.infer_and_parse_data({"instances": ["a"]}, schema)) == ["a"]
     for parse in (
@@ -147,6 +156,11 @@ def test_a_server_reads_csv_and_uneven_instances() -> None:
         ({"inputs": [{"post": "a"}], "parameters": {"seed": 1}}, "`parameters` stands beside the rows of the request"),
         ({"inputs": [{"post": "a"}], "temperature": 0}, "put parameters into `params`"),
         ("post,titl\na,t\n", "mean title?"),
+        ("post,post\na,b\n", "`post` stands twice in the first line"),
+        ({"inputs": {"post": 5}}, "`post` is 5; send a text."),
+        ({"inputs": {"post": ["a", {"b": 1}]}}, "`post` is {'b': 1}; send a text."),
+        ({"inputs": [{"post": True}]}, "`post` is True; send a text."),
+        ({"instances": {"post": ["a", 5]}}, "`post` is 5; send a text."),
         (pd.DataFrame({"post": ["a"], "titl": ["t"]}), "mean title?"),
     ],
 )
