@@ -19,6 +19,8 @@ from adc_pipeline.core.terminal import printable
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
 
+CONFIGURATIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+
 # To YAML 1.1, a number that begins with 0 is octal, and one with colons has the base 60, as times have.
 OTHER_BASE = re.compile(r"[-+]?(0[0_]*[1-7][0-7_]*|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 # What YAML's errors repeat of a file besides single signs.
@@ -47,18 +49,24 @@ def check_file(path: Path, setting: str) -> None:
         raise PipelineError(f"{path}, which the setting {setting} names, {problem}.")
 
 
-def check_files_in(folder: Path, setting: str) -> None:
-    """Raise PipelineError unless all that lies in a folder, named by `setting`, are folders and regular files.
+def check_model_folder(folder: Path, setting: str) -> None:
+    """Raise PipelineError unless a model's folder holds regular files, and JSON objects as configurations.
 
-    For a library that opens whatever has the name of a file of its own.
+    transformers opens whatever has the name of a file of its own, and asks a configuration for values, whatever it is.
     """
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise PipelineError(f"{folder}, which the setting {setting} names, {access_problem(folder, error)}.") from error
     for path in paths:
-        if not os.path.isdir(path):
-            check_file(path, setting)
+        if os.path.isdir(path):
+            continue
+        check_file(path, setting)
+        if path.name in CONFIGURATIONS and not isinstance(read_small_json(path, setting), dict):
+            raise PipelineError(
+                f"{path}, which the setting {setting} names, is no JSON object: copy the whole folder of the model"
+                " again."
+            )
 
 
 def refused_by_system(error: OSError) -> str:

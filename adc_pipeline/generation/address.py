@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import check_files_in, named_path
+from adc_pipeline.core.named_files import check_model_folder, named_path
 from adc_pipeline.core.store.artefacts import Store
 from adc_pipeline.tracking.database import DATABASE
 from adc_pipeline.tracking.failures import words
@@ -66,7 +66,7 @@ def inside(folder: Path, address: str) -> Place:
     weights = folder / "model" if (folder / "MLmodel").exists() else folder
     # Without the folder that MLflow's file leads to there is no model, wherever a copy of it lies meanwhile.
     if weights.is_dir():
-        check_files_in(weights, "--model")
+        check_model_folder(weights, "--model")
     if (weights / "adapter_config.json").exists():
         from adc_pipeline.training.architectures.weight_files import refuse_adapter
 

@@ -18,7 +18,7 @@ import torch
 
 from adc_pipeline.core.atomic import atomic_folder
 from adc_pipeline.core.errors import PipelineError, first_line, is_refused_by_system
-from adc_pipeline.core.named_files import check_files_in, named_path
+from adc_pipeline.core.named_files import check_model_folder, named_path
 from adc_pipeline.training.architectures.loading import load_weights, other_shape, reported
 from adc_pipeline.training.architectures.precision import broken_tensor, convert, stored_type
 from adc_pipeline.training.architectures.probes import FAULTS, counts_from_zero, knows, looks_ahead, writes_as_it_reads
@@ -193,7 +193,7 @@ def _commit(settings: BaseModelSettings) -> str | None:
             f"{_subject(settings)} is a path without a folder; give the folder of a model, a Hub name, or `small`."
         )
     if os.path.isdir(folder):
-        check_files_in(folder, "name")
+        check_model_folder(folder, "name")
     with _reported(settings):
         revision = settings.revision or "main"
         refuse_adapter(_source(settings), _subject(settings), revision=revision)

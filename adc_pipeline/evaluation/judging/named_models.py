@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adc_pipeline.core.errors import PipelineError
-from adc_pipeline.core.named_files import check_files_in, named_path
+from adc_pipeline.core.named_files import check_model_folder, named_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class NamedModel:
         """Raise PipelineError if a folder is missing, is no model's, or has irregular files."""
         folder = named_path(self.name)
         if folder.is_dir():
-            check_files_in(folder, self.setting)
+            check_model_folder(folder, self.setting)
             if not (folder / "config.json").exists():
                 raise PipelineError(
                     f"The `{self.setting}` {self.name!r} has no config.json; give the folder that a model was saved to."
