@@ -147,7 +147,7 @@ class Records:
             link = f" (it was logged at {shown(version.run_link)})" if version.run_link else ""
             raise PipelineError(
                 f"{name} was made by the MLflow run {version.run_id}, which is not at {self.addresses}: it was purged,"
-                f" or is on another tracking server{link}; name that as well with `--tracking-uri`."
+                f" or is on another tracking server{link}; give that to `adc lineage` as well, by `--tracking-uri`."
             )
         return replace(node, models=(f"{version.name}/{version.version}",))
 
