@@ -23,7 +23,7 @@ if WORKERS > 1 and hasattr(os, "sched_setaffinity"):
     CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, CORES[WORKER::WORKERS] or {CORES[WORKER % len(CORES)]})
 
-# The processes that tests start, some 200, compile the package once and not each for itself: 0.35 s of each.
+# The processes that tests start compile the package once and not each for itself, which takes 0.3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Tests write thousands of small files and databases, each of which waits for the disk: a third of the time of some. In

@@ -216,7 +216,7 @@ def in_address(host: str) -> str:
 
 
 def free_port(host: str, wanted: int | None, default: int, option: str) -> int:
-    """Return the port that was asked for, or the first free one from `default` on; PipelineError if there is none."""
+    """Return the port that was asked for, or the first free one from `default` on; PipelineError if none is free."""
     why = None
     for port in [wanted] if wanted else range(default, default + PORTS_TRIED):
         try:

@@ -19,6 +19,7 @@ from adc_pipeline.core.terminal import printable
 # A small JSON file is metadata that is read at once, such as a corpus' name.
 SMALL_JSON = 16 << 20
 
+# What transformers reads of a model's folder besides weights and vocabulary.
 CONFIGURATIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 # To YAML 1.1, a number that begins with 0 is octal, and one with colons has the base 60, as times have.

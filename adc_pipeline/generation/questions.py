@@ -31,7 +31,7 @@ def refuse_misspelt(names: Iterable[object], known: Sequence[str]) -> None:
 def conversation_of(replier: "Replier", asked: Mapping[str, Any]) -> "Conversation":
     """Return the conversation of a question: `post`, `title`, `speaker`, then `turns`, then `rejected` replies.
 
-    Only a field that is missing or null is not given. Raises PipelineError for a field that is no such thing.
+    Only a field that is missing or null is not given. Raises PipelineError for a field of another type.
     """
     refuse_misspelt(asked, FIELDS)
     conversation = replier.about(

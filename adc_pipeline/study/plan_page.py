@@ -117,8 +117,8 @@ def null_sentence(verdicts: Sequence[str]) -> list[str]:
     if not any(verdict.startswith(NULL) for verdict in verdicts):
         return []
     return [
-        "That no effect matters holds for models of this training only: models that learned nothing show it too, so"
-        " read it beside what they did learn."
+        "A null result holds for models of this training only: models that learned nothing show it too, so read it"
+        " beside what they did learn."
     ]
 
 

@@ -137,7 +137,7 @@ def check_corpus(request: Request[Any]) -> Mapping[str, Any]:
 
 
 def removal_list(store: Store, name: str) -> Removals:
-    """Return the removal list; PipelineError if the list is gone by which the current `name` was made.
+    """Return the removal list; PipelineError if the list that the current `name` was made by is gone.
 
     Who is on it would come back without a word. An empty file says that this is wanted.
     """

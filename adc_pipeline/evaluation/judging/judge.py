@@ -115,7 +115,7 @@ class Judge:
             return (
                 f"not testable: the judge's accuracy on the test split is {number(value)}, below {LEAST_ACCURACY:.2f}"
             )
-        # The templates need no accuracy to be the quality of what was written by them.
+        # On the sample, the templates are what the replies were written by, and their accuracy needs no estimate.
         if self.kind != "templates" and self.accuracy.conversations < FEWEST_CONVERSATIONS:
             return (
                 f"not testable: the judge's accuracy was tested on {self.accuracy.conversations} of the test split's"

@@ -41,7 +41,7 @@ class ModelFacts:
 
     @classmethod
     def read_file(cls, path: Path) -> "ModelFacts":
-        """Read a `training.json`; raise PipelineError for what no training writes. A value may be missing."""
+        """Read a `training.json`; raise PipelineError for a file that no training wrote. A value may be missing."""
         record = DEFAULTS | read_record(path, remedy=REMEDY)
         try:
             checked_fields(record, {name: type(value) for name, value in DEFAULTS.items()})
